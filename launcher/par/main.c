@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         printf("usage: par COMMAND [options]; par COMMAND --help says more\n");
         for (int i = 0; i < N_COMMANDS && commands[i].help; i++)
-            printf("  %-10s %s\n", commands[i].name, commands[i].help);
+            printf("  %-11s %s\n", commands[i].name, commands[i].help);
         return EXIT_SUCCESS;
     }
     if (strcmp(word, "--version") == 0) {

@@ -81,16 +81,21 @@ static int show_words(const char *directory, int rank) {
 }
 
 /* Where ranks agree on an error, one of them alone says it, and that need not be the first to end:
- * of those that ended like the first, the lowest that wrote to standard error. */
+ * of those that ended like the first, the lowest that wrote to standard error; else of those that
+ * the launcher ended before they could end like it. */
 static int show_cause(const char *directory, int ranks, const run_rank_status *first) {
     char path[RUN_PATH];
     struct stat info;
-    for (int k = 0; k < ranks && !first->signal; k++) {
+    for (int k = 0; k < 2 * ranks && !first->signal; k++) {
         run_rank_status s;
-        run_rank_read(directory, k, &s);
-        run_rank_file(path, directory, k, "err");
-        if (!s.ended || s.code != first->code || stat(path, &info) != 0 || !info.st_size) continue;
-        fprintf(stderr, "      nothing; rank %d, which ended like it:\n", k);
+        int rank = k % ranks;
+        bool killed = k >= ranks;
+        run_rank_read(directory, rank, &s);
+        run_rank_file(path, directory, rank, "err");
+        bool like = killed ? !s.ended || s.signal : s.ended && s.code == first->code;
+        if (!like || stat(path, &info) != 0 || !info.st_size) continue;
+        fprintf(stderr, "      nothing; rank %d, which %s:\n", rank,
+                killed ? "the launcher then ended" : "ended like it");
         return show_tail(path, 6);
     }
     return 0;

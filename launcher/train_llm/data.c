@@ -103,15 +103,15 @@ static par_status list_sets(const llm_run *r, llm_data *d) {
         quickstart_tokens);
 }
 
-static par_status open_set(const llm_run *r, llm_data_set *set) {
-    const par_tokens_params params = {.form = (par_tokens_form)r->set.data_form,
-                                      .vocab = r->config.vocab};
+static par_status open_set(const llm_run *r, llm_data_set *set, int64_t vocab) {
+    const par_tokens_params params = {.form = (par_tokens_form)r->set.data_form, .vocab = vocab};
     par_status st = par_tokens_open_as(set->path, &params, &set->tokens);
     if (st != PAR_OK && strstr(par_error(), "form"))
         return par_error_set(st, "%s (--data-form)", par_error());
     PAR_TRY(st);
     PAR_TRY(keep_file(r, set->path));
     int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
+    if (r->guessed) shortest = r->set.tokens + 1; /* 1: not known */
     set->end = n;
     set->cut = n - (int64_t)((double)n * r->set.split);
     if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
@@ -126,16 +126,38 @@ static par_status open_set(const llm_run *r, llm_data_set *set) {
 
 static par_status open_sets(const llm_run *r, llm_data *d) {
     PAR_TRY(list_sets(r, d));
-    for (int k = 0; k < d->n_sets; k++) PAR_TRY(open_set(r, &d->sets[k]));
+    for (int k = 0; k < d->n_sets; k++) PAR_TRY(open_set(r, &d->sets[k], r->config.vocab));
     return PAR_OK;
 }
 
-void llm_data_check(const llm_run *r, par_problems *problems) {
+/* The largest id against the vocabulary of the model. */
+static par_status check_ids(const llm_run *r, const llm_data_set *set, int64_t vocab) {
+    int64_t max = set->facts.max;
+    bool raw = strncmp(set->facts.form, "raw ", 4) == 0;
+    if (max < vocab) return PAR_OK;
+    return par_error_set(
+        PAR_ERR_OPTION,
+        "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or "
+        "more%s%s%s",
+        set->path, (long long)max, r->config.name, (long long)vocab,
+        (long long)(max < INT64_MAX ? max + 1 : max), raw ? ", or another --data-form than " : "",
+        raw ? set->facts.form : "",
+        raw ? ", as which it was read (the lowest byte of an id first)" : "");
+}
+
+void llm_data_check(const llm_run *r, int64_t vocab, par_problems *problems) {
     static llm_data d;
     memset(&d, 0, sizeof d);
     if (list_sets(r, &d) != PAR_OK) par_problem(problems, "%s", par_error());
-    for (int k = 0; k < d.n_sets; k++)
-        if (open_set(r, &d.sets[k]) != PAR_OK) par_problem(problems, "--data %s", par_error());
+    for (int k = 0; k < d.n_sets; k++) {
+        llm_data_set *set = &d.sets[k];
+        par_status st = open_set(r, set, vocab);
+        /* the look at all ids leaves a stamp, so that the ranks need none */
+        bool looks = st == PAR_OK && r->set.check_files && vocab;
+        if (looks) st = par_tokens_check(set->tokens, NULL, NULL, &set->facts);
+        if (looks && st == PAR_OK) st = check_ids(r, set, vocab);
+        if (st != PAR_OK) par_problem(problems, "--data %s", par_error());
+    }
     llm_data_close(&d);
 }
 
@@ -159,7 +181,7 @@ static void show_progress(void *user, int64_t done, int64_t n) {
 static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *set) {
     double now = llm_world_seconds();
     progress p = {set, now, now, w->rank == 0};
-    bool raw = false, looks = par_transport_local_rank(w->transport) == 0;
+    bool looks = par_transport_local_rank(w->transport) == 0;
     par_tokens_facts mine = {0};
     par_status st = looks ? par_tokens_check(set->tokens, show_progress, &p, &mine) : PAR_OK;
     PAR_TRY(par_comm_agree(w->comm, st));
@@ -167,21 +189,13 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
     if (w->rank == 0 && *mine.note)
         printf("note: %s; so all ids of %s are read at every start\n", mine.note, set->path);
     PAR_TRY(par_comm_broadcast(w->comm, &set->facts, sizeof mine, PAR_U8, 0, tag, NULL, NULL));
-    raw = strncmp(set->facts.form, "raw ", 4) == 0;
     if (looks && mine.fingerprint != set->facts.fingerprint)
         st = par_error_set(PAR_ERR_FORMAT,
                            "%s: rank %d's node has other ids in it (fingerprint %016" PRIx64
                            ") than rank 0's (%016" PRIx64 ")",
                            set->path, w->rank, mine.fingerprint, set->facts.fingerprint);
-    else if (set->facts.max >= r->config.vocab)
-        st = par_error_set(
-            PAR_ERR_OPTION,
-            "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or "
-            "more%s%s%s",
-            set->path, (long long)set->facts.max, r->config.name, (long long)r->config.vocab,
-            (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max),
-            raw ? ", or another --data-form than " : "", raw ? set->facts.form : "",
-            raw ? ", as which it was read (the lowest byte of an id first)" : "");
+    else
+        st = check_ids(r, set, r->config.vocab);
     return par_comm_agree(w->comm, st);
 }
 

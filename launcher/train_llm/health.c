@@ -14,13 +14,30 @@ static struct {
     int64_t rounds;
 } kept;
 
+/* Ranks that take turns on cores are slow by turns, too: nobody is named. */
+static void print_figures(void *user, const char *line) {
+    int *left_out = user;
+    if (strncmp(line, "warning: ", 9) == 0)
+        ++*left_out;
+    else
+        llm_report_line(NULL, line);
+}
+
 par_status llm_health_nodes(const llm_run *r, const llm_world *w) {
+    int left_out = 0;
     const par_backend *backend = NULL;
     par_node_check *check = NULL;
     if (!r->set.check_nodes) return PAR_OK;
     PAR_TRY(par_comm_agree(w->comm, par_backend_get(r->params.backend, &backend)));
     PAR_TRY(par_nodes_check(w->transport, backend, r->params.dtype, &check));
-    if (check) par_node_check_print(check, llm_report_line, NULL);
+    if (check && llm_report_takes_turns(r, w))
+        par_node_check_print(check, print_figures, &left_out);
+    else if (check)
+        par_node_check_print(check, llm_report_line, NULL);
+    if (left_out)
+        printf("note: nodes: %d of the figures behind these lie far from them; ranks that share "
+               "cores are slow by turns, so none is named\n",
+               left_out);
     par_node_check_destroy(&check);
     return PAR_OK;
 }
@@ -50,7 +67,6 @@ par_status llm_health_step(const llm_run *r, const llm_world *w, llm_observer *o
     PAR_TRY(par_health_gather(kept.health, step, &round));
     kept.rounds++;
     if (w->rank != 0) return PAR_OK;
-    /* Ranks that take turns on cores are slow by turns, too: nobody is named. */
     bool tells = round.news && !llm_report_takes_turns(r, w);
     if (tells) llm_report_progress_clear();
     for (int i = 0; tells && i < round.n_slow && i < PAR_HEALTH_SLOW; i++) {

@@ -473,7 +473,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
             "with --dry-run: ranks of the job; 0: what the layout multiplies to"),
         BOOL("check-files", check_files,
              "with --dry-run: the files of --data, --tokenizer, --prompt-file and --resume must be "
-             "here, as par run looks for them before it starts ranks"),
+             "here, and the model must have all ids of --data, as par run looks before it starts "
+             "ranks"),
         BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
         BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
         BOOL("verify-parallel", verify_parallel,

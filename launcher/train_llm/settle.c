@@ -129,12 +129,16 @@ static void check_device(const llm_settings *s, par_problems *problems) {
 }
 
 /* The preset with the options' shape. A model that is not imported is whole afterwards. */
-static void settle_model(const llm_settings *s, par_transformer_config *c, par_problems *problems) {
+static void settle_model(llm_run *r, par_problems *problems) {
+    const llm_settings *s = &r->set;
+    par_transformer_config *c = &r->config;
     const char *name = s->model;
     *c = llm_small;
+    r->guessed = s->import != NULL;
     if (strcmp(name, llm_small.name) != 0 && par_transformer_preset(name, c) != PAR_OK) {
         par_problem(problems, "--model %s: %s, %s", s->model, par_error(), llm_small.name);
         *c = llm_small;
+        r->guessed = true;
     }
     if (s->channels) {
         if (!s->mlp) c->mlp = c->mlp * s->channels / c->channels;
@@ -180,7 +184,12 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     if (r->carried.model && !llm_config_given(r, "model"))
         llm_carried_settle(r, problems);
     else
-        settle_model(s, &r->config, problems);
+        settle_model(r, problems);
+}
+
+void llm_settle_import(llm_run *r, const par_transformer_config *config) {
+    r->config = *config;
+    r->guessed = false;
 }
 
 /* The first axis of 0 in the order dp, tp, pp, cp gets what is left of the world, others 1. */
@@ -212,15 +221,17 @@ static int64_t auto_micro_batch(int64_t batch, const par_layout *layout) {
 static void settle_parts(llm_run *r, par_problems *problems) {
     const par_int_list *list = &r->set.pp_layers;
     int parts = r->params.layout.size[PAR_PP] * (int)r->set.chunks;
+    int before = problems->n;
     int64_t sum = 0;
     if (list->n == 0) return;
     for (int i = 0; i < list->n; i++) sum += r->modules_per_part[i] = list->values[i];
     if (list->n != parts)
         par_problem(problems, "--pp-layers: has %d number%s; legal: one per part, pp · chunks = %d",
                     list->n, llm_report_s(list->n), parts);
-    if (sum != r->config.layers)
+    if (sum != r->config.layers && !r->guessed)
         par_problem(problems, "--pp-layers: adds up to %lld blocks; legal: the model's %lld",
                     (long long)sum, (long long)r->config.layers);
+    if (r->guessed || problems->n > before) return;
     r->modules_per_part[0]++;
     r->modules_per_part[list->n - 1]++;
     r->params.modules_per_part = r->modules_per_part;
@@ -303,28 +314,66 @@ static void option_names(const char *line, char *text, size_t nbytes) {
     if (used > 0) snprintf(text + used, nbytes - used, ")");
 }
 
-/* From the configuration on; again where it has changed. PAR_ERR_MEMORY, on this rank alone, is no
- * problem of the options. */
+/* Whether a line is about a value that another one refuses: of the options named, " (--tp, --dp)".
+ * Then it is about a default that stands there instead. */
+static bool is_of_refused(const char *options, const par_problems *problems) {
+    char start[64];
+    for (const char *at = options; (at = strstr(at, "--")); at += 2) {
+        int n = (int)strcspn(at, ",)");
+        snprintf(start, sizeof start, "%.*s ", n < 60 ? n : 60, at);
+        for (const char *line = problems->text; line; line = strchr(line, '\n')) {
+            line += *line == '\n';
+            if (strncmp(line, start, strlen(start)) == 0) return true;
+        }
+    }
+    return false;
+}
+
+/* Checks of two places may name the same problem: the first of equal lines stays. */
+static void tidy(par_problems *problems) {
+    par_problems once = {0};
+    const par_problems all = *problems;
+    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
+        char options[256];
+        option_names(line, options, sizeof options);
+        if (!strstr(once.text, line) && !is_of_refused(options, &all))
+            par_problem(&once, "%s%s", line, options);
+    }
+    *problems = once;
+}
+
+/* In place of a model that is not known, or cannot be: so much of it as the checks of all else
+ * need. What is not known is as deep as the layout asks for. */
+static par_transformer_config stand_in(const llm_run *r) {
+    enum { MOST = 16000 }; /* layers that a model may have */
+    par_transformer_config c = llm_small;
+    int64_t parts = (int64_t)r->params.layout.size[PAR_PP] * r->set.chunks;
+    bool known = !r->guessed && r->config.layers >= 1 && r->config.layers <= MOST;
+    c.layers = known ? r->config.layers : parts < 1 ? 1 : parts < MOST ? parts : MOST;
+    c.vocab = INT32_MAX;
+    return c;
+}
+
+/* From the configuration on; again where it has changed. What is wrong with one option hides
+ * nothing that is wrong with others. PAR_ERR_MEMORY, on this rank alone, is no problem of the
+ * options. */
 static par_status create_model(llm_run *r, int world_size, par_problems *problems) {
     par_trainer_params *p = &r->params;
+    int before = problems->n;
     r->notes = r->early_notes;
     par_transformer_destroy(&r->model);
-    par_transformer_check(&r->config, &p->layout, p->micro_batch, r->set.sequence_parallel,
-                          problems, &r->notes);
+    if (!r->guessed)
+        par_transformer_check(&r->config, &p->layout, p->micro_batch, r->set.sequence_parallel,
+                              problems, &r->notes);
+    const par_transformer_config other = stand_in(r);
+    bool sound = !r->guessed && problems->n == before;
     settle_parts(r, problems);
-    par_status st = problems->n ? PAR_OK : par_transformer_create(&r->config, &r->model);
+    par_status st = par_transformer_create(sound ? &r->config : &other, &r->model);
     if (st == PAR_ERR_MEMORY) return st;
     if (st != PAR_OK) par_problem(problems, "%s", par_error());
     p->model = r->model;
     if (r->model) par_trainer_check(p, world_size, problems);
-    /* checks of two places may name the same problem: the first of equal lines stays */
-    par_problems once = {0};
-    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
-        char options[256];
-        option_names(line, options, sizeof options);
-        if (!strstr(once.text, line)) par_problem(&once, "%s%s", line, options);
-    }
-    *problems = once;
+    tidy(problems);
     return PAR_OK;
 }
 

@@ -49,6 +49,7 @@ typedef struct {
     par_option options[LLM_MAX_OPTIONS]; /* the rows; their values are in `set` */
     int n_options;
     llm_carried carried;
+    bool guessed; /* config is not the model's: --import is not open, or --model unknown */
     llm_tokenizer tokenizer;
     par_transformer_config config;
     par_model *model;
@@ -89,6 +90,8 @@ extern const par_transformer_config llm_small;
 /* What options say about each other, and the model by name or as the checkpoint has it, unless it
  * comes from an import. Collective. */
 void llm_settle_options(llm_run *, const llm_world *, par_problems *);
+/* The model of --import, in place of one that was guessed. */
+void llm_settle_import(llm_run *, const par_transformer_config *);
 /* Everything that can be told from the options, the configuration and the world's size. Every rank
  * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
  * that were there before among them. */
@@ -199,9 +202,9 @@ typedef struct {
 const char *llm_data_default(void);
 /* The token file of --data, the first of several. */
 void llm_data_path(const char *data, char *path, size_t nbytes);
-/* Every file that cannot be opened, is none of tokens, or is too short is a problem; ids are not
- * looked at. Not collective. */
-void llm_data_check(const llm_run *, par_problems *);
+/* Every file that cannot be opened, is none of tokens, or is too short is a problem; with
+ * --check-files also one with ids above the vocabulary (0: not known). Not collective. */
+void llm_data_check(const llm_run *, int64_t vocab, par_problems *);
 /* Collective. Errors: as of opening and checking token files, [agreed]. */
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);

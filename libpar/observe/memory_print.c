@@ -185,7 +185,9 @@ static void put_outside(const printer *p) {
         par__memory_bytes((double)peak.anonymous, b),
         par__memory_bytes(ledger_here(p->r, worst), c), par__memory_bytes(most, d));
     if (worst->proportional)
-        put(p, "  with shared pages divided among those that share them it took %s at the end",
+        put(p,
+            "  with shared pages divided among those that share them it had %s when this was "
+            "written",
             par__memory_bytes((double)worst->proportional, a));
     if (peak.device) {
         double ledger = (double)p->r->books[worst->book].on_device;

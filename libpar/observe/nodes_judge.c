@@ -39,10 +39,11 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* The lower one of two in the middle; 0: there are none. */
-static double median(double *values, int n) {
+/* The better one of two in the middle, so that one of two that is bad is found; 0: there are
+ * none. */
+static double median(par_node_figure figure, double *values, int n) {
     qsort(values, (size_t)n, sizeof *values, by_value);
-    return n ? values[(n - 1) / 2] : 0;
+    return n ? values[figure == PAR_NODE_LATENCY ? (n - 1) / 2 : n / 2] : 0;
 }
 
 /* How many times worse than usual. */
@@ -74,7 +75,7 @@ static double usual_pair(judging *j, par_node_figure figure, bool one_host, int 
         if (on_one_host(j, p) == one_host && (rank < 0 || p->a == rank || p->b == rank))
             j->values[n++] = of_pair(p, figure);
     }
-    return median(j->values, n);
+    return median(figure, j->values, n);
 }
 
 static void add(judging *j, par_node_figure figure, int rank, int peer, double value,
@@ -127,7 +128,7 @@ par_status par__node_check_judge(par_node_check *c, const par_pair_speed *pairs,
     for (int i = 0; i < PAR_NODE_FIGURES; i++) {
         par_node_figure figure = (par_node_figure)i;
         for (int r = 0; r < c->n_ranks; r++) j.values[r] = c->ranks[r][figure];
-        c->median[figure] = median(j.values, c->n_ranks);
+        c->median[figure] = median(figure, j.values, c->n_ranks);
         if (figure == PAR_NODE_MESSAGES || figure == PAR_NODE_LATENCY) continue; /* by pairs */
         for (int r = 0; r < c->n_ranks; r++)
             if (worse(figure, c->ranks[r][figure], c->median[figure]) > factors[figure])

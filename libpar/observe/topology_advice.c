@@ -61,40 +61,57 @@ __attribute__((format(printf, 2, 3))) static void say(const advising *a, const c
     a->print(a->user, line);
 }
 
+/* Whether blocks of so many ranks, one after the other, each lie inside a host. */
+static bool blocks_fit(const par_topology *t, int block) {
+    int in_block = 0;
+    for (int r = 1; r < t->n_ranks; r++) {
+        in_block = (in_block + 1) % block;
+        if (in_block && t->ranks[r].host != t->ranks[r - 1].host) return false;
+    }
+    return true;
+}
+
 static void advise_tp(const advising *a) {
     const par_axis_placement *p = &a->at[PAR_TP];
     int tp = a->layout->size[PAR_TP], divisor = a->per_host < tp ? a->per_host : tp;
+    int in_numa = a->per_numa < tp ? a->per_numa : tp;
     if (tp <= 1) return;
     while (divisor > 1 && (tp % divisor || a->per_host % divisor)) divisor--;
+    while (in_numa > 1 && (tp % in_numa || a->per_numa % in_numa)) in_numa--;
     if (p->across)
         say(a,
             "tp: sums activations in every layer and waits for them, so it belongs inside a host, "
             "where there are %d ranks: take tp %d and more pp or dp, or start a number of ranks "
             "per host that tp %d divides",
             a->per_host, divisor, tp);
-    else if (p->within_host && a->per_numa >= tp && a->per_numa % tp == 0)
+    else if (p->within_host && in_numa == tp)
         say(a,
             "tp: lies inside a host; its groups fit into a memory node: bind ranks in the order of "
             "their numbers (par run does where ranks divide; mpirun --map-by ppr:%d:numa "
             "--bind-to numa)",
             a->per_numa);
-    else if (p->within_host && a->per_numa > 0)
+    else if (p->within_host && in_numa > 1)
         say(a,
             "tp: lies inside a host, across its memory nodes, which have %d ranks each: "
             "tp %d would stay inside one, if the model fits so",
-            a->per_numa, a->per_numa);
+            a->per_numa, in_numa);
     else
         say(a, "tp: lies inside a %s, where it belongs", p->within_host ? "host" : "memory node");
 }
 
 static void advise_others(const advising *a) {
     const par_axis_placement *dp = &a->at[PAR_DP], *pp = &a->at[PAR_PP];
-    int inside = a->per_host / a->layout->size[PAR_TP];
-    if (dp->groups && dp->across && inside > 1 && a->layout->size[PAR_PP] > 1)
+    const int *size = a->layout->size;
+    int inside = size[PAR_DP] - 1; /* the largest dp that stays inside: what it loses, pp gets */
+    while (inside > 1 && (size[PAR_DP] * size[PAR_PP] % inside ||
+                          !blocks_fit(a->t, size[PAR_TP] * size[PAR_CP] * inside)))
+        inside--;
+    if (dp->groups && dp->across && inside > 1 && size[PAR_PP] > 1)
         say(a,
             "dp: goes across hosts. Its sums run behind the backward, which may hide them; dp %d "
-            "would stay inside a host and leave the hosts to pp, which sends less",
-            inside);
+            "with pp %d would stay inside a host and leave the hosts to pp, which sends less, if "
+            "the model has so many stages",
+            inside, size[PAR_DP] * size[PAR_PP] / inside);
     else if (dp->groups && dp->across)
         say(a, "dp: goes across hosts, once per step and behind the backward, which may hide it");
     else if (dp->groups)

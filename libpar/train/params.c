@@ -132,9 +132,9 @@ void par_trainer_check(const par_trainer_params *params, int world_size, par_pro
         par_problem(problems, "a trainer needs a model with at least one module");
         return;
     }
-    int before = problems->n;
     par_layout_check(&p.layout, world_size, problems);
-    if (problems->n > before) return; /* what follows divides by the layout */
+    for (int a = 0; a < PAR_AXIS_COUNT; a++)
+        if (p.layout.size[a] < 1) return; /* what follows divides by them */
     check_batch(&p, problems);
     check_schedule(&p, problems);
     if (p.documents_apart && p.model->n_ids == 0)

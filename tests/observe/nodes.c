@@ -66,6 +66,24 @@ static void judged(void) {
     par_node_check_destroy(&c);
 }
 
+/* Of two ranks the one that is slow is at fault, whichever it is. */
+static void judged_two(void) {
+    for (int bad = 0; bad < 2; bad++) {
+        par_node_check *c = NULL;
+        const par_pair_speed pair = {.b = 1, .latency_s = 1e-6, .bytes_s = 1e10};
+        CHECK_OK(par__node_check_create(2, &c));
+        for (int r = 0; r < 2; r++) {
+            c->ranks[r][PAR_NODE_PRODUCTS] = r == bad ? 1e11 : 1e12;
+            c->ranks[r][PAR_NODE_MEMORY] = 1e10;
+        }
+        CHECK_OK(par__node_check_judge(c, &pair, 1));
+        CHECK(c->n_faults == 1 && c->faults[0].rank == bad &&
+                  c->faults[0].figure == PAR_NODE_PRODUCTS,
+              "%d faults where rank %d is slow", c->n_faults, bad);
+        par_node_check_destroy(&c);
+    }
+}
+
 static void measured(par_transport *transport) {
     const par_backend *backend = NULL;
     par_node_check *c = NULL;
@@ -85,7 +103,10 @@ static void measured(par_transport *transport) {
 }
 
 static void judged_on_rank_0(par_transport *transport) {
-    if (par_transport_rank(transport) == 0) judged();
+    if (par_transport_rank(transport) == 0) {
+        judged();
+        judged_two();
+    }
 }
 
 int main(int argc, char **argv) {

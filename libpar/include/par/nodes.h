@@ -24,7 +24,7 @@ typedef enum {
     PAR_NODE_FIGURES
 } par_node_figure;
 
-/* A rank, or a pair of them, that is far from the median. */
+/* A rank, or a pair of them, that is far from the median: of two in the middle the better one. */
 typedef struct {
     par_node_figure figure;
     int rank, peer;       /* peer -1: the rank; with messages, more than half of its pairs */
