@@ -121,7 +121,6 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     if (comm->depth < 2) comm->depth = 2;
     comm->n_slots = comm->depth / 2; /* each has 2 rooms at least */
     if (comm->n_slots > PAR__SLOTS) comm->n_slots = PAR__SLOTS;
-    if (t->params.check) comm->n_slots = 1;
     if (comm->n > 1) {
         choose_room(comm, params->max_nbytes);
         PAR_TRY(take_staging(comm, memory));

@@ -112,7 +112,7 @@ static par__event event_of(const par__task *task, par__event_kind kind, int64_t 
                         .number = task->collective,
                         .nbytes = op->n * task->size,
                         .first = comm->ranks[0],
-                        .peer = task->algorithm->pair ? comm->ranks[op->peer] : -1,
+                        .peer = task->algorithm->pair ? comm->ranks[op->peer] : -1 - task->slot,
                         .kind = (int16_t)kind,
                         .layer = op->tag.layer,
                         .chunk = op->tag.chunk,
@@ -231,11 +231,13 @@ static par_status collective_advance(par__task *task, bool *ended) {
     return PAR_OK;
 }
 
-/* The oldest collective and those that may run beside it. */
+/* The oldest collective and those that may run beside it; in check mode, which refuses one at a
+ * time, none. */
 static par_status queue_advance(par_comm *comm) {
+    int width = comm->transport->params.check ? 1 : comm->n_slots;
     for (par__task *task = comm->first, *next; task; task = next) {
         bool ended;
-        if (task->collective >= comm->first->collective + comm->n_slots) break;
+        if (task->collective >= comm->first->collective + width) break;
         next = task->queue;
         if (is_free(task)) PAR_TRY(collective_advance(task, &ended));
     }

@@ -13,8 +13,7 @@
  * waits for its last messages: those whose numbers are fewer than n_slots apart and that share no
  * memory. Number i has slot i % n_slots: flows, rooms and a tag of its own. Within a slot one
  * operation follows the other, and a flow is posted only after the flow `before` it, so that the
- * messages of an ordered pair are sent and received in the same order. In check mode, which refuses
- * one operation at a time, there is one slot.
+ * messages of an ordered pair are sent and received in the same order.
  */
 #ifndef PAR__COLLECTIVES_H
 #define PAR__COLLECTIVES_H

@@ -34,7 +34,8 @@ typedef struct {
     const char *axis, *purpose; /* of an operation and a wait; else NULL */
     int64_t number, nbytes;     /* operation, wait: among the collectives of the comm, or the sends
                                     or receives of its pair; 0: not known */
-    int32_t first, peer;        /* world ranks: the group's first; the other one of a pair, or -1 */
+    int32_t first, peer;        /* world ranks: the group's first; the other one of a pair; -1 - s
+                                   of a collective in slot s of its comm, behind the last in it */
     int16_t kind, layer, chunk, micro; /* -1: none */
 } par__event;
 

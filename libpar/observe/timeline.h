@@ -17,8 +17,8 @@
 typedef struct {
     int64_t begin_ns, end_ns, number, nbytes;
     int32_t name, axis, purpose; /* -1: none */
-    int32_t first, peer;
-    int32_t thread; /* of the file, once it is written */
+    int32_t first, peer;         /* as of a par__event */
+    int32_t thread;              /* of the file, once it is written */
     int16_t kind, layer, chunk, micro;
 } par__span;
 

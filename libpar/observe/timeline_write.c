@@ -2,10 +2,11 @@
  * Chrome's trace format:
  * https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU A process per
  * rank. Thread 1 is what the rank's main thread does, 2 what a device does; each further thread is
- * one direction of communication: the collectives of an axis, the sends to a rank, the receives
- * from one. Those run one after another: a collective and a receive begin where the one before has
- * ended, and "started" says when they were called; a send, whose end is noticed late, ends where
- * the next one begins. An event per line; times in microseconds from the first event.
+ * one direction of communication: the collectives of an axis (as many threads as may run beside
+ * each other), the sends to a rank, the receives from one. Those run one after another: a
+ * collective and a receive begin where the one before has ended, and "started" says when they were
+ * called; a send, whose end is noticed late, ends where the next one begins. An event per line;
+ * times in microseconds from the first event.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -170,8 +171,10 @@ static void put_threads(writer *w, int pid) {
         const char *axis = l->axis >= 0 ? w->traces->texts.texts[l->axis] : "";
         if (i == THREADS - 1)
             snprintf(name, sizeof name, "comm: others");
-        else if (l->peer < 0)
+        else if (l->peer == -1)
             snprintf(name, sizeof name, "comm %.100s", axis);
+        else if (l->peer < 0)
+            snprintf(name, sizeof name, "comm %.100s, %d", axis, -l->peer);
         else
             snprintf(name, sizeof name, "comm %.100s: %s rank %d", axis,
                      l->sends ? "send to" : "receive from", l->peer);
