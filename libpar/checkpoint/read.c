@@ -2,12 +2,9 @@
  * Blocks of files into runs. A block that goes whole to one place in host memory, in the type that
  * is stored, is read there; of any other, nothing is copied before it has been read and verified:
  * memory for one block is all that a reader takes. Reading goes in pieces that are still in a
- * core's cache when they are hashed; the kernel fetches the next ones meanwhile. What a run needs
- * of a stored one is walked in the order of the file, so a block is read once per run that needs
- * it.
+ * core's cache when they are hashed. What a run needs of a stored one is walked in the order of the
+ * file, so a block is read once per run that needs it.
  */
-#define _POSIX_C_SOURCE 200809L
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +13,7 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { PIECE = 4096, READ = 1 << 18, AHEAD = 1 << 21 }; /* bytes */
+enum { PIECE = 4096, READ = 1 << 18 }; /* bytes */
 
 par_status par__reader_open(const par_checkpoint *from, par__reader *out) {
     *out = (par__reader){.from = from, .file = -1, .fd = -1};
@@ -64,8 +61,6 @@ static par_status read_block(par__reader *r, const par__stored *s, int64_t block
     for (int64_t done = 0, m; done < n; done += m) {
         m = n - done < READ ? n - done : READ;
         char *piece = to ? to + done : r->buffer;
-        if (done % AHEAD == 0) /* advice alone */
-            (void)posix_fadvise(r->fd, p->offset + begin + done, 2 * AHEAD, POSIX_FADV_WILLNEED);
         PAR_TRY(par__read_at(r->fd, r->path, piece, (size_t)m, p->offset + begin + done));
         par__digest_add(r->digest, piece, (size_t)m);
     }
