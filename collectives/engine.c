@@ -220,14 +220,14 @@ static bool next_phase(par__task *task) {
 }
 
 /* As far as what has arrived lets it. */
-static par_status collective_advance(par__task *task, bool *ended) {
+static par_status collective_advance(par__task *task) {
     par_transport *t = task->comm->transport;
-    for (*ended = false; !*ended; *ended = next_phase(task)) {
+    do {
         bool done = !task->algorithm->advance || task->algorithm->advance(task);
         for (int i = 0; i < task->n_flows; i++) PAR_TRY(flow_post(t, &task->flows[i]));
         for (int i = 0; i < task->n_flows && done; i++) done = par__flow_done(&task->flows[i]);
-        if (!done) return PAR_OK;
-    }
+        if (!done) break;
+    } while (!next_phase(task));
     return PAR_OK;
 }
 
@@ -236,10 +236,9 @@ static par_status collective_advance(par__task *task, bool *ended) {
 static par_status queue_advance(par_comm *comm) {
     int width = comm->transport->params.check ? 1 : comm->n_slots;
     for (par__task *task = comm->first, *next; task; task = next) {
-        bool ended;
         if (task->collective >= comm->first->collective + width) break;
         next = task->queue;
-        if (is_free(task)) PAR_TRY(collective_advance(task, &ended));
+        if (is_free(task)) PAR_TRY(collective_advance(task));
     }
     return PAR_OK;
 }

@@ -126,7 +126,7 @@ void par_options_others(const par_option *options, int n, char *text, size_t nby
         char name[3 * MAX_WORD], form[512];
         snprintf(name, sizeof name, "%s%s%s%s", dashes[all[i].name[0] == '-'], all[i].name,
                  *all[i].theirs ? " " : "", all[i].theirs);
-        used += (size_t)snprintf(text + used, nbytes - used, "  %-*s %s\n", NAME_COLUMN, name,
+        used += (size_t)snprintf(text + used, nbytes - used, "  %-*s  %s\n", NAME_COLUMN - 1, name,
                                  instead(&all[i], NULL, form, sizeof form));
     }
     free(all);
