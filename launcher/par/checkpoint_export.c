@@ -76,6 +76,13 @@ typedef struct {
     const checkpoint_source *from;
 } export;
 
+/* What an export that was killed left of another tokenizer would decide in place of this one. */
+static void remove_tokenizer(const char *folder) {
+    char path[PATH];
+    for (const char *const *name = llm_tokenizer_names; *name; name++)
+        if (snprintf(path, sizeof path, "%s/%s", folder, *name) < PATH) unlink(path);
+}
+
 /* --tokenizer; or what the checkpoint carries; or what lies in the directory that was imported, or
  * beside the checkpoint's data. */
 static par_status copy_tokenizer(void *user, const char *to) {
@@ -83,6 +90,7 @@ static par_status copy_tokenizer(void *user, const char *to) {
     const checkpoint_source *from = ((export *)user)->from;
     char beside[PATH] = "";
     par_status st = PAR_OK;
+    remove_tokenizer(to);
     int n_carried =
         from->checkpoint && !s->tokenizer ? write_carried(from->checkpoint, to, &st) : 0;
     if (n_carried > 0 && st == PAR_OK)

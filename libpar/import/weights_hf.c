@@ -170,23 +170,32 @@ static bool is_unfinished(const char *directory) {
            !par__file_exists(path) && par__file_exists(temporary);
 }
 
+/* Weights and what was being written. Other files are somebody's, or `beside`'s. */
+static void remove_unfinished(const char *directory) {
+    DIR *d = opendir(directory);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        static const char mine[] = "config.json" PAR__TEMPORARY, end[] = PAR__TEMPORARY;
+        char path[PAR__PATH];
+        size_t n = strlen(e->d_name);
+        bool part = n >= sizeof end && strcmp(e->d_name + n + 1 - sizeof end, end) == 0;
+        bool weights = strncmp(e->d_name, "model", 5) == 0 && strstr(e->d_name, ".safetensors");
+        if ((part || weights) && strcmp(e->d_name, mine) != 0 &&
+            par__path(path, directory, e->d_name) == PAR_OK)
+            unlink(path);
+    }
+    if (d) closedir(d);
+}
+
 /* A new folder, or one that a process left that was killed, without what that has written. path: of
  * `config`, whose end is the folder's. */
-static par_status begin(const char *directory, char path[PAR__PATH], par__writer *config) {
-    bool unfinished = is_unfinished(directory);
+static par_status begin(const char *directory, bool unfinished, char path[PAR__PATH],
+                        par__writer *config) {
     if (!unfinished && (par__directory_exists(directory) || par__file_exists(directory)))
         PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
     PAR_TRY(par__path(path, directory, "config.json"));
     PAR_TRY(par__make_directories(directory));
     PAR_TRY(par__writer_open(path, config));
-    DIR *d = unfinished ? opendir(directory) : NULL;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char other[PAR__PATH];
-        if (strcmp(e->d_name, "config.json" PAR__TEMPORARY) != 0 &&
-            par__path(other, directory, e->d_name) == PAR_OK)
-            unlink(other); /* what is no file stays */
-    }
-    if (d) closedir(d);
+    if (unfinished) remove_unfinished(directory);
     return PAR_OK;
 }
 
@@ -224,7 +233,8 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
             from->config.bias ? "on" : "off");
     char path[PAR__PATH];
     par__writer config;
-    PAR_TRY(begin(directory, path, &config));
+    const bool unfinished = is_unfinished(directory);
+    PAR_TRY(begin(directory, unfinished, path, &config));
     par_status st = plan(&w, shard_nbytes);
     if (st == PAR_OK) st = write_files(&w);
     if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
@@ -236,7 +246,10 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
     if (st != PAR_OK) { /* its message stays */
         char why[PAR_ERROR_NBYTES];
         snprintf(why, sizeof why, "%s", par_error());
-        par__remove_directory(directory);
+        if (!unfinished)
+            par__remove_directory(directory);
+        else
+            remove_unfinished(directory), rmdir(directory); /* unless others' files are there */
         par_error_set(st, "%s", why);
     }
     free(w.tensors);
