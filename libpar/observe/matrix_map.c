@@ -9,7 +9,7 @@
 
 bool par_matrix_is_predicted(const par_matrix_line *line) {
     static const char *const purposes[] = {"agree", "check",    "checkpoint", "health",
-                                           "owner", "replicas", "signals"};
+                                           "owner", "replicas", "settle",     "signals"};
     for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
         if (strcmp(line->purpose, purposes[i]) == 0) return false;
     return true;

@@ -4,7 +4,9 @@
  * the bucket's first sublayer, while those before it still compute. Without ZeRO the reduced shards
  * are gathered again right behind, which makes it an all-reduce. With ZeRO-1 the parameters are
  * gathered instead, each bucket's when it is updated, in the order in which the next forward reads
- * them; the wait for each stands before the first module that does.
+ * them; the wait for each stands before the first module that does. A step that is a graph of the
+ * device ends with nothing under way: it gathers the bucket that is read first, and owes the
+ * others, with which the next step begins.
  */
 #include "bucket.h"
 
@@ -17,6 +19,7 @@
 static const par_tag reduce_tag = {"gradients", -1, -1, -1};
 static const par_tag gather_tag = {"parameters", -1, -1, -1};
 static const par_tag sum_tag = {"partial gradients", -1, -1, -1};
+static const par_tag settle_tag = {"settle", -1, -1, -1};
 static const par_tag share_tag = {"checkpoint", -1, -1, -1};
 
 static par_comm *dp(const par__buckets *k) {
@@ -131,13 +134,35 @@ par_status par__bucket_gather(void *user, int bucket) {
     return PAR_OK;
 }
 
-par_status par__buckets_settle(par__buckets *k) {
+par_status par__buckets_wait(par__buckets *k) {
     for (int b = 0; b < k->flat->registry->n_buckets; b++) PAR_TRY(wait_gather(k, b));
     return PAR_OK;
 }
 
-void par__buckets_forget(par__buckets *k) {
+par_status par__buckets_owe(par__buckets *k) {
+    PAR_TRY(par__buckets_wait(k));
+    k->owed = k->flat->sharded && par_comm_size(dp(k)) > 1;
+    return PAR_OK;
+}
+
+par_status par__buckets_begin_owed(par__buckets *k, bool captured) {
+    int n = k->owed ? k->flat->registry->n_buckets : 0;
+    k->owed = false;
+    for (int i = 1; i < n; i++) {
+        int b = par__bucket_of_use(k, i);
+        PAR_TRY(gather_weights(k, b, captured ? gather_tag : settle_tag, &k->works[b].gather));
+    }
+    return PAR_OK;
+}
+
+par_status par__buckets_settle(par__buckets *k) {
+    PAR_TRY(par__buckets_begin_owed(k, false));
+    return par__buckets_wait(k);
+}
+
+par_status par__buckets_forget(par__buckets *k) {
     for (int b = 0; b < k->flat->registry->n_buckets; b++) k->works[b] = (par__bucket_work){0};
+    return par__buckets_owe(k);
 }
 
 par_status par__buckets_share(par__buckets *k) {

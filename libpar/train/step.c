@@ -44,13 +44,13 @@ static void fill_ballot(par_trainer *t, par__begun *b) {
 }
 
 /* Bucket by bucket in the order in which the next forward reads them: weights of one travel while
- * the next is updated. */
-static par_status update(par_trainer *t) {
+ * the next is updated. A graph is left by those of the first alone. */
+static par_status update(par_trainer *t, bool captured) {
     const par_step *step = par__vote_step(&t->vote);
     for (int i = 0; i < t->flat.registry->n_buckets; i++) {
         int b = par__bucket_of_use(&t->buckets, i);
         PAR_TRY(par__optimizer_update(&t->optimizer, step, b));
-        PAR_TRY(par__bucket_begin_gather(&t->buckets, b));
+        if (!captured || i == 0) PAR_TRY(par__bucket_begin_gather(&t->buckets, b));
     }
     return PAR_OK;
 }
@@ -59,6 +59,7 @@ static par_status update(par_trainer *t) {
 static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     par__meter_begin(&t->meter, &b->measured, captured);
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_STEP));
+    PAR_TRY(par__buckets_begin_owed(&t->buckets, captured));
     PAR_TRY(walk_training(t, b, captured));
     par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
     if (par__counts_loss(&t->on))
@@ -74,12 +75,12 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
     begin = par__timeline_now(t->on.stream->timeline);
     par_range_begin(t->on.backend, "update");
-    st = update(t);
+    st = update(t, captured);
     par_range_end(t->on.backend);
     par__timeline_phase(t->on.stream->timeline, "update", begin, -1);
     PAR_TRY(st);
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
-    if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
+    if (captured) PAR_TRY(par__buckets_owe(&t->buckets));
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
     par__meter_count(&t->meter, &b->measured);
     return par__vote_fetch(&t->vote, b);
@@ -94,12 +95,12 @@ static par_status run_plainly(par_trainer *t, const par_source *source, par__beg
 /* Capture graph k. What cannot be captured is not an error of the step: it runs call by call, with
  * what the walk left behind undone. */
 static par_status capture(par_trainer *t, par__begun *b, int k) {
-    PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing comes into a graph */
+    PAR_TRY(par__buckets_owe(&t->buckets));
     if (par__graphs_begin(&t->graphs, k) != PAR_OK) return PAR_OK;
     par_status st = enqueue(t, b, &k);
     if (par__graphs_end(&t->graphs, k, st) == PAR_OK || st == PAR_ERR_TRANSPORT) return st;
     par__executor_forget(t->stage.executor);
-    par__buckets_forget(&t->buckets);
+    PAR_TRY(par__buckets_forget(&t->buckets));
     return par__sync(&t->on); /* buffers of the feed may be another graph's */
 }
 
@@ -113,7 +114,8 @@ static par_status run_graph(par_trainer *t, const par_source *source, par__begun
     if (!par__graphs_on(&t->graphs)) return run_plainly(t, source, b);
     fill_ballot(t, b);
     par__meter_repeat(&t->meter, &b->measured, k, load);
-    return par__graphs_launch(&t->graphs, k);
+    PAR_TRY(par__graphs_launch(&t->graphs, k));
+    return par__buckets_owe(&t->buckets);
 }
 
 par_status par_trainer_step_begin(par_trainer *t, const par_source *source, float lr, bool stop) {
@@ -174,6 +176,7 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
     const par__walk walk = {.first_sample =
                                 first + t->on.mesh->coordinate[PAR_DP] * schedule->m * n,
                             .sample_stride = n};
+    PAR_TRY(par__fatal(&t->on, par__buckets_begin_owed(&t->buckets, false)));
     par__feed_begin(&t->feed, source, walk.first_sample);
     par__feed_end(&t->feed, end);
     par_status st = par__executor_walk(t->stage.executor, schedule, &walk, &result);

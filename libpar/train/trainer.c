@@ -105,7 +105,7 @@ void par_trainer_destroy(par_trainer **handle) {
     par_memory *memory = (*handle)->on.memory;
     par_checkpoint_result unused;
     if ((*handle)->saving) (void)par_checkpoint_save_end(&(*handle)->saving, &unused);
-    (void)par__buckets_settle(&(*handle)->buckets);
+    (void)par__buckets_wait(&(*handle)->buckets);
     par__trainer_free(handle);
     par_memory_destroy(&memory);
 }

@@ -44,7 +44,8 @@ typedef struct {
     par_recorder_entry entries[MAX_ENTRIES];
     int64_t sent_to[2];
     int n_rows, n_entries;
-    char why[256]; /* no graph */
+    int64_t n_gathers, n_settled; /* of weights: in steps, and what steps owed outside of them */
+    char why[256];                /* no graph */
 } outcome;
 
 static const par_backend *cuda;
@@ -177,6 +178,29 @@ static void take_counts(const par_recorder *recorder, int size, outcome *o) {
     memcpy(o->sent_to, par_recorder_sent_to(recorder), (size_t)size * sizeof *o->sent_to);
 }
 
+/* Graphs alone owe gathers; without them the counts are those of steps call by call. */
+static void drop_settled(outcome *o, int size) {
+    int at = 0, n = 0;
+    for (int i = 0; i < o->n_rows; i++)
+        if (strcmp(o->rows[i].purpose, "parameters") == 0) o->n_gathers = o->rows[i].n_ops;
+    while (at < o->n_rows && strcmp(o->rows[at].purpose, "settle") != 0) at++;
+    if (at == o->n_rows) return;
+    o->n_settled = o->rows[at].n_ops;
+    for (int r = 0; r < size; r++) o->sent_to[r] -= o->cells[at][r].nbytes;
+    o->n_rows--;
+    memmove(&o->rows[at], &o->rows[at + 1], (size_t)(o->n_rows - at) * sizeof *o->rows);
+    memmove(&o->cells[at], &o->cells[at + 1], (size_t)(o->n_rows - at) * sizeof *o->cells);
+    for (int i = 0; i < o->n_entries; i++) {
+        if (o->entries[i].row == at) continue;
+        o->entries[n] = o->entries[i];
+        o->entries[n++].row -= o->entries[i].row > at;
+    }
+    memset(&o->rows[o->n_rows], 0, sizeof *o->rows);
+    memset(&o->cells[o->n_rows], 0, sizeof *o->cells);
+    memset(&o->entries[n], 0, (size_t)(o->n_entries - n) * sizeof *o->entries);
+    o->n_entries = n;
+}
+
 static par_status run(par_transport *transport, const setting *s, outcome *o) {
     par_transformer_config config;
     par_model *model = NULL;
@@ -194,6 +218,7 @@ static par_status run(par_transport *transport, const setting *s, outcome *o) {
     params.device = cuda;
     params.dtype = s->dtype;
     params.zero = s->zero;
+    params.bucket_n = 2000; /* several buckets of a small model */
     params.no_graph = s->no_graph;
     params.documents_apart = s->apart;
     params.document_end = 10; /* what follows from 1 */
@@ -206,6 +231,7 @@ static par_status run(par_transport *transport, const setting *s, outcome *o) {
     par_recorder_reset(recorder);
     if (st == PAR_OK) st = train(transport, &params, s, &data, &t, o);
     take_counts(recorder, par_transport_size(transport), o);
+    drop_settled(o, par_transport_size(transport));
     par_trainer_destroy(&t);
     par_transformer_destroy(&model);
     return st;
@@ -284,6 +310,14 @@ static void pair(par_transport *t, setting s) {
     CHECK(strcmp(plain.why, "it was asked for") == 0, "\"%s\"", plain.why);
     if (harness_failed()) return;
     compare(&graphs, &plain);
+    /* Every step gathers each bucket once, a graph the first at its end and the others at its
+     * begin. What the graph before owes is gathered by the first validation, and by the wait for
+     * the end. */
+    int64_t owed = graphs.n_gathers / STEPS - 1;
+    CHECK(plain.n_settled == 0 && (s.zero == 0 || owed > 1), "%lld owed, %lld call by call",
+          (long long)owed, (long long)plain.n_settled);
+    CHECK(graphs.n_settled == (s.zero ? 2 * owed : 0), "%lld gathers outside of steps",
+          (long long)graphs.n_settled);
     bool skipped = false, updated = false;
     for (int i = 3; i < STEPS; i++) {
         skipped = skipped || plain.votes[i].skipped;
