@@ -30,6 +30,7 @@ typedef struct {
 
 static const par_choice schedules[] = {{"gpipe", PAR_SCHEDULE_GPIPE},
                                        {"1f1b", PAR_SCHEDULE_1F1B},
+                                       {"eager-1f1b", PAR_SCHEDULE_EAGER_1F1B},
                                        {"interleaved", PAR_SCHEDULE_INTERLEAVED},
                                        {NULL, 0}};
 static const par_choice recomputes[] = {{"none", PAR_RECOMPUTE_NONE},

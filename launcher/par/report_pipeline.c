@@ -93,10 +93,10 @@ void report_pipeline(report_page *p, const report_run *run) {
     schedule s = {.p = (int)report_about_whole(run, "pp", 1),
                   .m = per_micro > 0 ? (int)(batch / per_micro) : 0,
                   .v = (int)report_about_whole(run, "chunks", 1)};
-    while (kind <= PAR_SCHEDULE_INTERLEAVED &&
+    while (kind < PAR_SCHEDULE_FORWARD_ONLY &&
            strcmp(name, par_schedule_kind_name((par_schedule_kind)kind)) != 0)
         kind++;
-    if (s.p <= 1 || s.p > 32767 || s.m < 1 || s.v < 1 || kind > PAR_SCHEDULE_INTERLEAVED) {
+    if (s.p <= 1 || s.p > 32767 || s.m < 1 || s.v < 1 || kind >= PAR_SCHEDULE_FORWARD_ONLY) {
         report_missing(p, "One stage, no pipeline; several come with:", "train_llm --pp N");
         return;
     }

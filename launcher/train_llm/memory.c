@@ -48,7 +48,10 @@ static bool changed(const llm_run *r, int i, par_trainer_params *p, char option[
         p->recompute = PAR_RECOMPUTE_SELECTIVE;
         return !full && r->params.recompute != PAR_RECOMPUTE_SELECTIVE;
     case 2: p->zero = 1; return r->params.zero == 0 && p->layout.size[PAR_DP] > 1;
-    case 3: p->schedule = PAR_SCHEDULE_1F1B; return r->params.schedule == PAR_SCHEDULE_GPIPE;
+    case 3:
+        p->schedule = PAR_SCHEDULE_1F1B;
+        return r->params.schedule == PAR_SCHEDULE_GPIPE ||
+               r->params.schedule == PAR_SCHEDULE_EAGER_1F1B;
     case 4: p->dtype = PAR_BF16; return r->params.dtype == PAR_F32;
     case 5:
         p->micro_batch /= 2;

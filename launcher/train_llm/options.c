@@ -15,6 +15,7 @@ static const par_choice lr_schedules[] = {{"cosine", LLM_LR_COSINE},
                                           {NULL, 0}};
 static const par_choice schedules[] = {{"gpipe", PAR_SCHEDULE_GPIPE},
                                        {"1f1b", PAR_SCHEDULE_1F1B},
+                                       {"eager-1f1b", PAR_SCHEDULE_EAGER_1F1B},
                                        {"interleaved", PAR_SCHEDULE_INTERLEAVED},
                                        {NULL, 0}};
 static const par_choice nonfinites[] = {
@@ -126,7 +127,8 @@ static int layout_rows(llm_settings *s, par_option *t) {
             .also = "data-parallel-size|data-parallel-replicate-degree|data-parallel-shard-degree"),
         TEXT("order", order, "axes of the ranks, the fastest first", .initial = "tp-cp-dp-pp",
              .metavar = "A-B-C-D", .recorded = IN_LOG),
-        CHOICE("schedule", schedule, "1f1b", schedules, "order of work in the pipeline",
+        CHOICE("schedule", schedule, "1f1b", schedules,
+               "order of work in the pipeline; eager-1f1b hides transfers, for more memory",
                .recorded = IN_LOG, .also = "pipeline-schedule|pipeline-parallel-schedule"),
         INT("chunks", chunks, "1", "1..16",
             "v, parts of the model that a stage holds (interleaved)", .recorded = IN_LOG,

@@ -31,12 +31,12 @@ typedef struct {
 } generator;
 
 const char *par_schedule_kind_name(par_schedule_kind kind) {
-    static const char *const names[] = {"gpipe", "1f1b", "interleaved", "forward"};
+    static const char *const names[] = {"gpipe", "1f1b", "interleaved", "eager-1f1b", "forward"};
     return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
 double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v) {
-    if (kind == PAR_SCHEDULE_GPIPE || kind == PAR_SCHEDULE_1F1B) v = 1;
+    if (kind != PAR_SCHEDULE_INTERLEAVED && kind != PAR_SCHEDULE_FORWARD_ONLY) v = 1;
     return (double)(p - 1) / ((double)v * m);
 }
 
@@ -76,7 +76,8 @@ static void check_buckets(const par_schedule_params *s, par_problems *problems) 
 static void check_kind(const par_schedule_params *s, par_problems *problems) {
     bool interleaved = s->kind == PAR_SCHEDULE_INTERLEAVED;
     if ((unsigned)s->kind > PAR_SCHEDULE_FORWARD_ONLY) {
-        par_problem(problems, "schedule: kind %d; legal: gpipe, 1f1b, interleaved, forward",
+        par_problem(problems,
+                    "schedule: kind %d; legal: gpipe, 1f1b, interleaved, eager-1f1b, forward",
                     (int)s->kind);
         return;
     }

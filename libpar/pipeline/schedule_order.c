@@ -1,7 +1,8 @@
 /*
  * The order of forwards and backwards of a stage. GPipe (Huang et al. 2019), 1F1B (Narayanan et al.
- * 2019, Fan et al. 2021), interleaved 1F1B (Narayanan et al. 2021, "Efficient large-scale language
- * model training on GPU clusters"). All are one family: w forwards to warm up, then forward and
+ * 2019, Fan et al. 2021), eager 1F1B (Zhuang et al. 2022, "On optimizing the communication of model
+ * parallelism"), interleaved 1F1B (Narayanan et al. 2021, "Efficient large-scale language model
+ * training on GPU clusters"). All are one family: w forwards to warm up, then forward and
  * backward in turn, then the remaining backwards. In all of them a chunk's micro-batches run in
  * rising order, forward and backward, so that gradients are summed in one order whatever the
  * schedule.
@@ -34,7 +35,8 @@ void par__schedule_order(const par_schedule_params *s, par__compute *order) {
     bool all_first = s->kind == PAR_SCHEDULE_GPIPE || s->kind == PAR_SCHEDULE_FORWARD_ONLY;
     int n = s->m * s->v, after = s->p - 1 - s->stage, at = 0;
     /* forwards before the first backward, less the one that directly precedes it */
-    int w = all_first ? n : min(n, s->v == 1 ? after : 2 * after + (s->v - 1) * s->p);
+    bool eager = s->kind == PAR_SCHEDULE_EAGER_1F1B || s->v > 1;
+    int w = all_first ? n : min(n, eager ? 2 * after + (s->v - 1) * s->p : after);
     for (int k = 0; k < w; k++) order[at++] = nth(s, k, false);
     if (s->kind == PAR_SCHEDULE_FORWARD_ONLY) return;
     for (int k = w; k < n; k++) {

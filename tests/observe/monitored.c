@@ -35,6 +35,7 @@ static const layout layouts[] = {
     {4, 2, 1, true, F1B1, 1, 0, false, true, PAR_F32},
     {1, 1, 2, false, F1B1, 1, 0, false, false, PAR_BF16},
     {2, 1, 1, false, F1B1, 1, 0, true, false, PAR_F32},
+    {1, 3, 2, false, PAR_SCHEDULE_EAGER_1F1B, 1, 0, false, false, PAR_F32},
     {1, 2, 1, false, GPIPE, 1, 0, false, false, PAR_F32},
     {8, 1, 1, true, F1B1, 1, 0, false, false, PAR_F32},
     {1, 1, 8, false, F1B1, 1, 1, false, false, PAR_F32},

@@ -85,6 +85,9 @@ static void fuzz_gpipe(void) {
 static void fuzz_1f1b(void) {
     fuzz(PAR_SCHEDULE_1F1B, 1);
 }
+static void fuzz_eager(void) {
+    fuzz(PAR_SCHEDULE_EAGER_1F1B, 1);
+}
 static void fuzz_interleaved(void) {
     fuzz(PAR_SCHEDULE_INTERLEAVED, 3);
 }
@@ -96,6 +99,7 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "gpipe", .run = fuzz_gpipe},
         {.name = "1f1b", .run = fuzz_1f1b},
+        {.name = "eager-1f1b", .run = fuzz_eager},
         {.name = "interleaved", .run = fuzz_interleaved},
         {.name = "forward-only", .run = fuzz_forward},
     };

@@ -29,12 +29,14 @@ static int in_flight(const par_schedule *s) {
 }
 
 /*
- * GPipe holds all m; 1F1B min(m, p - stage); interleaved the warm-up 2 (p - stage - 1) + (v - 1) p
- * and one more (Narayanan et al. 2021, 2.2). A slot more may wait for a posted RECV.
+ * GPipe holds all m; 1F1B min(m, p - stage); eager 1F1B its warm-up 2 (p - stage - 1) and one more
+ * (Zhuang et al. 2022); interleaved the warm-up 2 (p - stage - 1) + (v - 1) p and one more
+ * (Narayanan et al. 2021, 2.2). A slot more may wait for a posted RECV.
  */
 static int in_flight_bound(const par_schedule *s) {
     int after = s->p - s->stage - 1;
     if (s->kind == PAR_SCHEDULE_GPIPE) return s->m;
+    if (s->kind == PAR_SCHEDULE_EAGER_1F1B) return min(s->m, 2 * after + 1);
     if (s->v == 1) return min(s->m, after + 1);
     return min(s->m * s->v, 2 * after + (s->v - 1) * s->p + 1);
 }
@@ -110,6 +112,9 @@ static void all_gpipe(void) {
 static void all_1f1b(void) {
     check_kind(PAR_SCHEDULE_1F1B, 1, false);
 }
+static void all_eager(void) {
+    check_kind(PAR_SCHEDULE_EAGER_1F1B, 1, false);
+}
 static void all_interleaved(void) {
     check_kind(PAR_SCHEDULE_INTERLEAVED, 4, true);
     check_one(PAR_SCHEDULE_INTERLEAVED, 2, 6, 16);
@@ -122,13 +127,14 @@ static void all_forward(void) {
  * Transfers of c that run under computation, m a multiple of p, c at most a chunk's forward. 1F1B:
  * the p micro-batches in flight at stage 0 go down and up the pipeline, 2 (p - 1) c, before it may
  * start the next p: m / p rounds. Filling and draining meet the rounds of the inner stages, and add
- * 2 (p - 2) c. Interleaved: rounds have slack, only one micro-batch's way through all parts and
- * back shows: 2 (p v - 1) c. The formulas of Zero Bubble (Qi et al. 2024) lie 2 c / p above the one
- * and p c below the other.
+ * 2 (p - 2) c. Interleaved and eager: rounds have slack, only one micro-batch's way through all
+ * parts and back shows: 2 (p v - 1) c. The formulas of Zero Bubble (Qi et al. 2024) lie 2 c / p
+ * above the first and p c below that of interleaved.
  */
 static void check_transfer(par_schedule_kind kind, int p, int m, int v) {
     double total, bubble, c = 3, ideal = 36.0 * m + 36.0 * (p - 1) / v;
-    double transfers = v == 1 ? 2.0 * (p - 1) * (m / p) + 2 * (p - 2) : 2.0 * (p * v - 1);
+    double transfers =
+        kind == PAR_SCHEDULE_1F1B ? 2.0 * (p - 1) * (m / p) + 2 * (p - 2) : 2.0 * (p * v - 1);
     lists l;
     CHECK_OK(lists_create(&l, kind, p, m, v));
     CHECK_OK(par_schedule_simulate(l.stages, p, &(par_schedule_cost){12, 24, c}, &total, &bubble));
@@ -141,6 +147,7 @@ static void transfer_costs(void) {
     for (int p = 2; p <= 16; p++)
         for (int m = p; m <= 64; m += p) {
             check_transfer(PAR_SCHEDULE_1F1B, p, m, 1);
+            check_transfer(PAR_SCHEDULE_EAGER_1F1B, p, m, 1);
             for (int v = 2; v <= 4; v++) check_transfer(PAR_SCHEDULE_INTERLEAVED, p, m, v);
         }
 }
@@ -290,7 +297,7 @@ static void gantt_text(void) {
 }
 
 static void same_order_of_micro_batches(void) {
-    for (int kind = PAR_SCHEDULE_GPIPE; kind <= PAR_SCHEDULE_INTERLEAVED; kind++) {
+    for (int kind = PAR_SCHEDULE_GPIPE; kind < PAR_SCHEDULE_FORWARD_ONLY; kind++) {
         lists l;
         int next[2] = {0, 0};
         CHECK_OK(lists_create(&l, (par_schedule_kind)kind, 4, 8,
@@ -338,6 +345,7 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "all gpipe", .run = all_gpipe},
         {.name = "all 1f1b", .run = all_1f1b},
+        {.name = "all eager 1f1b", .run = all_eager},
         {.name = "all interleaved", .run = all_interleaved},
         {.name = "all forward-only", .run = all_forward},
         {.name = "transfer costs", .run = transfer_costs},

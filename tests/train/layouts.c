@@ -116,6 +116,19 @@ static void run_qwen(par_transport *transport) {
     }
 }
 
+/* Two stages with a transfer on each side, and many. */
+static void run_eager(par_transport *transport) {
+    static const layouts_setting settings[] = {
+        {.tp = 2, .pp = 2, .dp = 2, .schedule = PAR_SCHEDULE_EAGER_1F1B, .zero = 1},
+        {.tp = 1, .pp = 8, .dp = 1, .schedule = PAR_SCHEDULE_EAGER_1F1B}};
+    layouts_problem problem = {.family = CHECK_GPT, .optimizer = PAR_SGD, .batch = 8, .steps = 5};
+    for (int i = 0; i < HARNESS_COUNT(settings); i++) {
+        layouts_setting s = settings[i];
+        s.chunks = s.micro_batch = 1;
+        if (!layouts_compare(transport, &problem, &s, true)) return;
+    }
+}
+
 /* Factors of a setting as numbers: layout, schedule, zero, recompute, sequence parallel, model. */
 enum { FACTORS = 6 };
 static const int values[FACTORS] = {LAYOUTS, 3, 2, 3, 2, 2};
@@ -164,7 +177,7 @@ static const harness_case cases[] = {
     {"tp2-pp1-dp4", NULL, 8, run_214, 240}, {"tp1-pp8-dp1", NULL, 8, run_181, 240},
     {"tp1-pp4-dp2", NULL, 8, run_142, 240}, {"tp1-pp2-dp4", NULL, 8, run_124, 240},
     {"tp1-pp1-dp8", NULL, 8, run_118, 240}, {"dropout", NULL, 8, run_dropout, 240},
-    {"qwen", NULL, 8, run_qwen, 240},
+    {"qwen", NULL, 8, run_qwen, 240},       {"eager-1f1b", NULL, 8, run_eager, 240},
 };
 
 int main(int argc, char **argv) {

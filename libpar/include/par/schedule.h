@@ -46,6 +46,7 @@ typedef enum {
     PAR_SCHEDULE_GPIPE,
     PAR_SCHEDULE_1F1B,
     PAR_SCHEDULE_INTERLEAVED,
+    PAR_SCHEDULE_EAGER_1F1B,
     PAR_SCHEDULE_FORWARD_ONLY
 } par_schedule_kind;
 
@@ -82,7 +83,7 @@ typedef struct {
     int16_t *bucket_sublayer; /* [first_bucket[v]] */
 } par_schedule;
 
-/** "gpipe", "1f1b", "interleaved", "forward". Not collective. */
+/** "gpipe", "1f1b", "interleaved", "eager-1f1b", "forward". Not collective. */
 PAR_API const char *par_schedule_kind_name(par_schedule_kind);
 
 /**
