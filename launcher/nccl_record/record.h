@@ -85,10 +85,14 @@ void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
 void *record_real(const char *name, const void *caller);
 /* The same, kept in `place` once it is known; NULL, and said: there is none. */
 void *record_real_kept(_Atomic(void *) *place, const char *name, const void *caller);
+/* A function of CUDA's driver, where the process has one. */
+void *record_driver(const char *name);
 
 /* write.c: the file, again; `ended`: the process is about to end. */
 void record_write(bool ended);
 /* Have it written every few seconds from now on. */
 void record_keep_writing(void);
+/* "name": "value", with a comma behind it */
+void record_put_text(FILE *out, const char *name, const char *value);
 
 #endif
