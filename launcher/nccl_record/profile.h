@@ -47,8 +47,8 @@ void profile_unlock(void);
 /* For a program that is to know of operations in graphs, by dlsym. Calls of NCCL that this thread
  * makes from now on are marked (0 to 1023; -1: they are not): how many of them have run, and how
  * long, counted with every launch of a graph. After the first mark every communicator that is made
- * is watched. `take` gives what has come since it was last asked, of mark -1 how many ever ran, without
- * seconds. NCCL 2.28 or newer. */
+ * is watched. `take` gives what has come since it was last asked, of mark -1 how many ever ran,
+ * without seconds. NCCL 2.28 or newer. */
 __attribute__((visibility("default"))) void par_nccl_profile_mark(int mark);
 __attribute__((visibility("default"))) void par_nccl_profile_take(int mark, int64_t *n,
                                                                   double *seconds);

@@ -338,6 +338,10 @@ static void full(const char *what, int n, int rank) {
         for (int i = 0; i < 5000; i++)
             begin(&c, PROFILER_PROXY_OP,
                   (profiler_event){.parent = op, .proxy_op = {getpid(), 0, 1, 1, 1, 1}});
+        for (int i = 0; i < 5000; i++)
+            begin(&c, PROFILER_P2P, (profiler_event){.p2p = {"Send", NULL, "ncclInt8", 1, 1, 1}});
+        if (begin(&c, PROFILER_KERNEL_CHANNEL, (profiler_event){.parent = op}))
+            printf("a kernel of an operation that is no longer known has a handle\n");
     }
     close_comm(&c);
 }
