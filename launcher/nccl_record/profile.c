@@ -11,7 +11,6 @@
 #define _GNU_SOURCE
 #include "profile.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -36,30 +35,17 @@ typedef struct {
     uint64_t since_ns[N_STEPS]; /* given to the network; 0: is not */
 } proxy;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static profile_comm *comms;
 static operation operations[N_OPERATIONS];
 static proxy proxies[N_PROXIES];
 static struct {
     int64_t n;
     uint64_t time_ns;
 } marked[N_MARKS];
-static uint64_t n_taken, lost, relayed;
+static uint64_t n_taken;
 static int n_comms;
 static _Atomic int64_t n_marked;
 static _Atomic bool marks; /* a program has marked calls */
 static _Thread_local int mark = -1;
-
-const profile_comm *profile_lock(uint64_t *n_lost, uint64_t *n_relayed) {
-    pthread_mutex_lock(&lock);
-    *n_lost = lost;
-    *n_relayed = relayed;
-    return comms;
-}
-
-void profile_unlock(void) {
-    pthread_mutex_unlock(&lock);
-}
 
 void par_nccl_profile_mark(int wanted) {
     atomic_store(&marks, true);
@@ -70,12 +56,12 @@ void par_nccl_profile_take(int of, int64_t *n, double *seconds) {
     *n = of < 0 ? atomic_load_explicit(&n_marked, memory_order_acquire) : 0;
     *seconds = 0;
     if (of < 0 || of >= N_MARKS) return;
-    pthread_mutex_lock(&lock);
+    profile_lock();
     *n = marked[of].n;
     *seconds = 1e-9 * (double)marked[of].time_ns;
     marked[of].n = 0;
     marked[of].time_ns = 0;
-    pthread_mutex_unlock(&lock);
+    profile_unlock();
 }
 
 static uint64_t now_ns(void) {
@@ -156,7 +142,7 @@ static profile_cell *cell_of(profile_comm *c, int row, int peer) {
 }
 
 static uintptr_t lose(void) {
-    lost++;
+    profile_lost++;
     return 0;
 }
 
@@ -220,14 +206,14 @@ static void stop_channel(uintptr_t handle, uint64_t end_ns) {
 static uintptr_t start_proxy(const profiler_event *e) {
     static unsigned next;
     if (e->proxy_op.pid != getpid()) { /* its parent is an address elsewhere */
-        relayed++;
+        profile_relayed++;
         return 0;
     }
     operation *o = operation_of((uintptr_t)e->parent);
     profile_cell *cell = o ? cell_of(o->comm, o->row, e->proxy_op.peer) : NULL;
     if (!cell) return lose();
     int index = (int)(next++ % N_PROXIES);
-    if (proxies[index].handle) lost++; /* what it still was to tell */
+    if (proxies[index].handle) profile_lost++; /* what it still was to tell */
     proxies[index] =
         (proxy){.handle = handle_of(PROXY, index), .cell = cell, .sends = e->proxy_op.is_send != 0};
     return proxies[index].handle;
@@ -241,7 +227,7 @@ static uintptr_t start_step(const profiler_event *e) {
 static int start(profile_comm *c, void **handle, const profiler_event *e, uint64_t type) {
     uintptr_t out = 0;
     if (!handle) return 0;
-    pthread_mutex_lock(&lock);
+    profile_lock();
     switch (type) {
     case PROFILER_COLL: out = start_coll(c, e); break;
     case PROFILER_P2P: out = start_p2p(c, e); break;
@@ -253,7 +239,7 @@ static int start(profile_comm *c, void **handle, const profiler_event *e, uint64
         if (mark >= 0) out = (uintptr_t)mark << 6 | CALL;
         break;
     }
-    pthread_mutex_unlock(&lock);
+    profile_unlock();
     *handle = (void *)out; /* NCCL keeps what was there before, where nothing is given */
     return 0;
 }
@@ -269,14 +255,14 @@ static int start_v5(void *context, void **handle, profiler_event *event) {
 static int stop(void *given) {
     uintptr_t handle = (uintptr_t)given;
     int step = step_of(handle);
-    pthread_mutex_lock(&lock);
+    profile_lock();
     proxy *p = kind_of(handle) == PROXY || kind_of(handle) == STEP ? proxy_of(handle) : NULL;
     if (p && kind_of(handle) == PROXY) p->handle = 0;
     if (p && kind_of(handle) == STEP && p->since_ns[step]) {
         p->cell->send_ns += now_ns() - p->since_ns[step];
         p->since_ns[step] = 0;
     }
-    pthread_mutex_unlock(&lock);
+    profile_unlock();
     return 0;
 }
 
@@ -295,11 +281,11 @@ static void record_step(uintptr_t handle, int state, size_t nbytes) {
 static int record(void *given, int state, profiler_state *told) {
     uintptr_t handle = (uintptr_t)given;
     if (!told) return 0;
-    pthread_mutex_lock(&lock);
+    profile_lock();
     if (kind_of(handle) == CHANNEL && state == PROFILER_CHANNEL_STOP)
         stop_channel(handle, told->kernel_channel.time_ns);
     if (kind_of(handle) == STEP) record_step(handle, state, told->proxy_step.nbytes);
-    pthread_mutex_unlock(&lock);
+    profile_unlock();
     return 0;
 }
 
@@ -320,7 +306,11 @@ static int init(void **context, int *mask, const char *name, uint64_t id, int n_
     else if (!atomic_load(&marks))
         *mask = 0;
     if (*mask == 0) return 0;
-    profile_comm *c = n_comms < PROFILE_COMMS ? calloc(1, sizeof *c) : NULL;
+    profile_lock();
+    bool room = n_comms < PROFILE_COMMS;
+    n_comms += room;
+    profile_unlock();
+    profile_comm *c = room ? calloc(1, sizeof *c) : NULL;
     if (c) {
         c->n = n;
         c->n_hosts = n_hosts;
@@ -329,13 +319,10 @@ static int init(void **context, int *mask, const char *name, uint64_t id, int n_
         record_id("profiled", &id, sizeof id, c->id);
         snprintf(c->name, sizeof c->name, "%s", name ? name : "");
     }
-    pthread_mutex_lock(&lock);
-    if (c) {
-        c->next = comms;
-        comms = c;
-        n_comms++;
-    }
-    pthread_mutex_unlock(&lock);
+    profile_lock();
+    if (c) c->next = profile_comms;
+    if (c) profile_comms = c;
+    profile_unlock();
     *context = c;
     if (record_wanted()) record_keep_writing();
     return 0;

@@ -39,16 +39,18 @@ typedef struct profile_comm {
     profile_cell cells[PROFILE_CELLS];
 } profile_comm;
 
-/* profile.c. The list is valid while it is locked; *lost: events that found no place, *relayed:
- * transfers that this process made for another one. */
-const profile_comm *profile_lock(uint64_t *lost, uint64_t *relayed);
+/* kept.c; all of it is read and written under the lock */
+void profile_lock(void);
 void profile_unlock(void);
+extern profile_comm *profile_comms; /* the newest */
+extern uint64_t profile_lost;       /* events that found no place */
+extern uint64_t profile_relayed;    /* operations of proxies for another process */
 
-/* For a program that is to know of operations in graphs, by dlsym. Calls of NCCL that this thread
- * makes from now on are marked (0 to 1023; -1: they are not): how many of them have run, and how
- * long, counted with every launch of a graph. After the first mark every communicator that is made
- * is watched. `take` gives what has come since it was last asked, of mark -1 how many ever ran,
- * without seconds. NCCL 2.28 or newer. */
+/* profile.c. For a program that is to know of operations in graphs, by dlsym. Calls of NCCL that
+ * this thread makes from now on are marked (0 to 1023; -1: they are not): how many of them have
+ * run, and how long, counted with every launch of a graph. After the first mark every communicator
+ * that is made is watched. `take` gives what has come since it was last asked, of mark -1 how many
+ * ever ran, without seconds. NCCL 2.28 or newer. */
 __attribute__((visibility("default"))) void par_nccl_profile_mark(int mark);
 __attribute__((visibility("default"))) void par_nccl_profile_take(int mark, int64_t *n,
                                                                   double *seconds);

@@ -46,12 +46,11 @@ static void put_comm(FILE *out, const profile_comm *c) {
 }
 
 void profile_put(FILE *out) {
-    uint64_t lost, relayed;
-    const profile_comm *c = profile_lock(&lost, &relayed);
-    NUMBER("profile_lost", lost);
-    NUMBER("relayed", relayed);
+    profile_lock();
+    NUMBER("profile_lost", profile_lost);
+    NUMBER("relayed", profile_relayed);
     fputs("\"profiled\": [", out);
-    for (; c; c = c->next) {
+    for (const profile_comm *c = profile_comms; c; c = c->next) {
         put_comm(out, c);
         if (c->next) fputc(',', out);
     }

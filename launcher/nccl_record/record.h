@@ -64,6 +64,8 @@ const char *record_op_name(int op);
 const char *record_type_name(int type);
 uint64_t record_type_nbytes(int type);
 bool record_wanted(void); /* this process records */
+/* "name": "value", with a comma behind it */
+void record_put_text(FILE *out, const char *name, const char *value);
 
 /* record.c */
 /* A communicator that is being made; NULL if there is no memory. */
@@ -92,7 +94,5 @@ void *record_driver(const char *name);
 void record_write(bool ended);
 /* Have it written every few seconds from now on. */
 void record_keep_writing(void);
-/* "name": "value", with a comma behind it */
-void record_put_text(FILE *out, const char *name, const char *value);
 
 #endif

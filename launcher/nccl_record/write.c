@@ -40,16 +40,6 @@ static const char *rank_of_job(int *rank) {
     return NULL;
 }
 
-void record_put_text(FILE *out, const char *name, const char *value) {
-    fprintf(out, "\"%s\": \"", name);
-    for (; *value; value++) {
-        unsigned char c = (unsigned char)*value;
-        if (c == '"' || c == '\\') fputc('\\', out);
-        fputc(c < 32 || c > 126 ? '?' : c, out);
-    }
-    fputs("\", ", out);
-}
-
 static void put_cell(FILE *out, const record_cell *cell, int op, int peer, int type, int *n) {
     uint64_t calls = atomic_load_explicit(&cell->calls, memory_order_relaxed);
     if (calls == 0) return;
