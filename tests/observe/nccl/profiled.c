@@ -21,7 +21,14 @@
 
 #include "launcher/nccl_record/profiler_abi.h"
 
-enum { CHANNELS = 2, MAX_DONE = 256, SEND_GPU_WAIT = 8, SEND_PEER_WAIT = 20 };
+enum {
+    CHANNELS = 2,
+    THREADS = 4,
+    OFTEN = 1000,
+    MAX_DONE = 256,
+    SEND_GPU_WAIT = 8,
+    SEND_PEER_WAIT = 20
+};
 
 /* As NCCL's headers have it on a machine of 64 bits. */
 _Static_assert(sizeof(void *) != 8 ||
@@ -346,6 +353,39 @@ static void full(const char *what, int n, int rank) {
     close_comm(&c);
 }
 
+/* One of several that work on a communicator at once; in a round there are places for all. */
+static void *work_often(void *on) {
+    const profiler_state sent = {.proxy_step = {10}}, stop = {.kernel_channel = {1100}};
+    for (int i = 0; i < OFTEN; i++) {
+        void *operation = begin(on, PROFILER_COLL,
+                                (profiler_event){.coll = {1, "AllReduce", NULL, NULL, 1, 0,
+                                                          "ncclFloat32", 1, 1, "RING", "LL"}});
+        void *kernel = begin(on, PROFILER_KERNEL_CHANNEL,
+                             (profiler_event){.parent = operation, .kernel_channel = {0, 1000}});
+        void *proxy =
+            begin(on, PROFILER_PROXY_OP,
+                  (profiler_event){.parent = operation, .proxy_op = {getpid(), 0, 1, 1, 10, 1}});
+        void *step = begin(on, PROFILER_PROXY_STEP, (profiler_event){.parent = proxy});
+        tell(step, PROFILER_SEND_WAIT, sent);
+        thread_ns += 50;
+        end(step);
+        end(proxy);
+        tell(kernel, PROFILER_CHANNEL_STOP, stop);
+        end(kernel);
+    }
+    return NULL;
+}
+
+static void at_once(int n, int rank) {
+    pthread_t thread[THREADS];
+    comm c = open_comm("dp", "dp", 11, n, rank, 2);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < THREADS; i++) pthread_create(&thread[i], NULL, work_often, &c);
+        for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    }
+    close_comm(&c);
+}
+
 /* libpar's way: a call that is marked is told of with each of its launches, of others nothing. */
 static void marked(void *library, int n, int rank) {
     void (*mark)(int) = NULL;
@@ -390,6 +430,8 @@ int main(int argc, char **argv) {
         job(n, rank);
     else if (strcmp(argv[1], "marked") == 0)
         marked(library, n, rank);
+    else if (strcmp(argv[1], "threads") == 0)
+        at_once(n, rank);
     else
         full(argv[1], n, rank);
     dlclose(library);
