@@ -6,7 +6,8 @@
  * is NCCL's too.
  *
  * Where operations are not part of a graph, two more events tell how long each took on its stream,
- * from the moment at which its input was there; they are read when they have happened.
+ * from the moment at which its input was there; they are read when they have happened. Of graphs,
+ * NCCL's profiler tells how long each launch's kernels took, where there is one.
  *
  * Sends and receives have a communicator of two ranks and a stream for each ordered pair of
  * neighbours on the ring of ranks, which are those that schedules use. So a receive that was put on
@@ -54,6 +55,7 @@ typedef struct {
     par_event *ready;
     entry entries[MAX_OPS];
     int64_t last, told; /* numbers: the last operation; up to this one their times are told */
+    int64_t n_ran;      /* operations in graphs, of all comms, whose times were asked for */
     lane lanes[MAX_LANES];
     int n_lanes;
     void *scratch; /* 8 bytes of the device, while connecting */
@@ -308,6 +310,23 @@ static par_status tell_times(streamed *s) {
     return PAR_OK;
 }
 
+/* The recorder gets times of this axis's operations in graphs. */
+static void tell_launches(streamed *s) {
+    par_recorder *recorder = s->comm->transport->recorder;
+    const par_recorder_row *rows;
+    int64_t n;
+    double seconds;
+    if (!s->nccl->ran || par__recorder_captured(recorder)) return;
+    s->nccl->ran(-1, &n, &seconds);
+    if (n == s->n_ran) return;
+    s->n_ran = n;
+    for (int i = par_recorder_rows(recorder, &rows); i-- > 0;) {
+        if (strcmp(rows[i].axis, s->comm->axis) != 0) continue;
+        s->nccl->ran(i, &n, &seconds);
+        par__recorder_ran_in_graph(recorder, i, n, seconds);
+    }
+}
+
 static par_status take_entry(streamed *s, const par__operation *op, int64_t number, entry **out) {
     entry *at = &s->entries[number % MAX_OPS];
     bool done = true;
@@ -357,10 +376,14 @@ static par_status streamed_start(void *state, const par__operation *op, int64_t 
                  par__kind_name(op->kind), comm->axis, par_dtype_name(op->wire));
     PAR_TRY(take_entry(s, op, number, &at));
     /* a receive is there long before its peer sends */
-    bool timed =
-        at->timed[1] && op->kind != PAR__RECV && !par__recorder_captured(comm->transport->recorder);
-    if (put(s, l, op, at, timed) != PAR_OK) return break_down(s);
+    bool captured = par__recorder_captured(comm->transport->recorder);
+    bool timed = at->timed[1] && op->kind != PAR__RECV && !captured;
     int row = par__count_operation(comm, op);
+    bool marked = s->nccl->mark && captured && op->kind != PAR__RECV;
+    if (marked) s->nccl->mark(par__recorder_index(row));
+    par_status st = put(s, l, op, at, timed);
+    if (marked) s->nccl->mark(-1);
+    if (st != PAR_OK) return break_down(s);
     par__engine_count(comm, op, row);
     comm->n_started++;
     par__note(comm, op, comm->n_started);
@@ -377,6 +400,7 @@ static par_status streamed_progress(void *state, bool *moved) {
         if (s->lanes[i].nccl && s->nccl->poll(s->lanes[i].nccl, &ready) != PAR_OK)
             return break_down(s);
     }
+    tell_launches(s);
     return tell_times(s) == PAR_OK ? PAR_OK : break_down(s);
 }
 

@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include "collectives/nccl/nccl.h"
 
+#include <dlfcn.h>
 #include <nccl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -148,6 +149,17 @@ void par__nccl_environment(const par_device_params *params) {
     setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0); /* from 2.30.3 on */
 }
 
+/* The recorder, where it is the profiler that NCCL will load: libpar_nccl_record.so. */
+static void find_profiler(void) {
+    const char *path = getenv("NCCL_PROFILER_PLUGIN");
+    void *file = path && strstr(path, "par_nccl_record") ? dlopen(path, RTLD_NOW) : NULL;
+    if (!file) return;
+    *(void **)(void *)&table.mark = dlsym(file, "par_nccl_profile_mark");
+    *(void **)(void *)&table.ran = dlsym(file, "par_nccl_profile_take");
+    if (!table.ran) table.mark = NULL;
+    if (table.mark) table.mark(-1); /* before the first communicator */
+}
+
 const par__nccl *par__nccl_open(const par_device_params *params) {
     static char name[32], gpu[PAR__NCCL_GPU_NBYTES];
     char host[64] = "";
@@ -157,14 +169,9 @@ const par__nccl *par__nccl_open(const par_device_params *params) {
     snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
              version % 100);
     snprintf(gpu, sizeof gpu, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
-    table = (par__nccl){par__nccl_contract(),
-                        name,
-                        gpu,
-                        params->shared,
-                        new_id,
-                        open_comm,
-                        poll_comm,
-                        start,
-                        close_comm};
+    table = (par__nccl){
+        par__nccl_contract(), name, gpu, params->shared, new_id, open_comm, poll_comm, start,
+        close_comm,           NULL, NULL};
+    find_profiler();
     return &table;
 }

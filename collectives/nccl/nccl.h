@@ -25,6 +25,11 @@ typedef struct par__nccl {
     /* On `stream`; op->peer is a rank of the communicator, op->after is not looked at. */
     par_status (*start)(void *comm, const par__operation *op, par_stream *stream);
     void (*close)(void *comm, bool broken);
+    /* Where NCCL's profiler tells of operations in graphs, else NULL. What this thread starts from
+     * now on is counted under this mark, 0 to 1023 (-1: is not), with each launch of a graph. */
+    void (*mark)(int mark);
+    /* What has run since it was last asked for; of mark -1 all that ever did, without seconds. */
+    void (*ran)(int mark, int64_t *n, double *seconds);
 } par__nccl;
 
 /* In the module: what CUDA and NCCL read from the environment, before their first call; and the
@@ -37,7 +42,7 @@ const par__nccl *par__nccl_open(const par_device_params *params);
 #define PAR__FIELDS_par__operation(F, A)                                                           \
     F(kind) F(src) F(dst) F(n) F(dtype) F(peer) F(tag) F(after) F(wire)
 #define PAR__FIELDS_par__nccl(F, A)                                                                \
-    F(contract) F(name) F(gpu) F(shared) F(new_id) F(open) F(poll) F(start) F(close)
+    F(contract) F(name) F(gpu) F(shared) F(new_id) F(open) F(poll) F(start) F(close) F(mark) F(ran)
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"

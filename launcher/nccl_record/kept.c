@@ -1,11 +1,24 @@
-/* What is kept of a process, which record.c counts and write.c makes a file of. */
+/* What is kept of a process, which record.c and profile.c count and write.c makes a file of. */
+#include <pthread.h>
 #include <stdlib.h>
 
-#include "record.h"
+#include "profile.h"
 
 _Atomic(record_comm *) record_comms;
 record_groups record_all_groups;
 _Atomic uint64_t record_failed, record_lost;
+
+static pthread_mutex_t profile_mutex = PTHREAD_MUTEX_INITIALIZER;
+profile_comm *profile_comms;
+uint64_t profile_lost, profile_relayed;
+
+void profile_lock(void) {
+    pthread_mutex_lock(&profile_mutex);
+}
+
+void profile_unlock(void) {
+    pthread_mutex_unlock(&profile_mutex);
+}
 
 const char *record_op_name(int op) {
     static const char *const names[N_OPS] = {
@@ -37,4 +50,14 @@ bool record_wanted(void) {
     known = folder && *folder;
     atomic_store(&wanted, known);
     return known;
+}
+
+void record_put_text(FILE *out, const char *name, const char *value) {
+    fprintf(out, "\"%s\": \"", name);
+    for (; *value; value++) {
+        unsigned char c = (unsigned char)*value;
+        if (c == '"' || c == '\\') fputc('\\', out);
+        fputc(c < 32 || c > 126 ? '?' : c, out);
+    }
+    fputs("\", ", out);
 }

@@ -44,3 +44,10 @@ void *record_real_kept(_Atomic(void *) *place, const char *name, const void *cal
     atomic_store_explicit(place, found, memory_order_release);
     return found;
 }
+
+void *record_driver(const char *name) {
+    void *found = dlsym(RTLD_DEFAULT, name), *driver;
+    if (found) return found;
+    driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    return driver ? dlsym(driver, name) : NULL;
+}

@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include "record.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,12 +103,7 @@ record_comm *record_open(ncclComm_t handle) {
 static int (*is_capturing)(cudaStream_t stream, int *status);
 
 static void find_driver(void) {
-    void *found = dlsym(RTLD_DEFAULT, "cuStreamIsCapturing");
-    if (!found) {
-        void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
-        if (driver) found = dlsym(driver, "cuStreamIsCapturing");
-    }
-    *(void **)(void *)&is_capturing = found;
+    *(void **)(void *)&is_capturing = record_driver("cuStreamIsCapturing");
 }
 
 static bool captured(cudaStream_t stream) {

@@ -64,6 +64,8 @@ const char *record_op_name(int op);
 const char *record_type_name(int type);
 uint64_t record_type_nbytes(int type);
 bool record_wanted(void); /* this process records */
+/* "name": "value", with a comma behind it */
+void record_put_text(FILE *out, const char *name, const char *value);
 
 /* record.c */
 /* A communicator that is being made; NULL if there is no memory. */
@@ -85,6 +87,8 @@ void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
 void *record_real(const char *name, const void *caller);
 /* The same, kept in `place` once it is known; NULL, and said: there is none. */
 void *record_real_kept(_Atomic(void *) *place, const char *name, const void *caller);
+/* A function of CUDA's driver, where the process has one. */
+void *record_driver(const char *name);
 
 /* write.c: the file, again; `ended`: the process is about to end. */
 void record_write(bool ended);

@@ -12,19 +12,22 @@
 
 enum { MAX_PENDING = 64 };
 
-/* Communicators of a group that have no handle yet: old releases give it at the group's end. */
-static _Thread_local struct {
+/* Communicators of a group that have no handle yet: old releases give it at the group's end. A
+ * thread takes the memory once: little room is left for what each thread has from its begin. */
+typedef struct {
     record_comm *comm;
     ncclComm_t *where;
-} pending[MAX_PENDING];
+} without_handle;
+static _Thread_local without_handle *pending; /* [MAX_PENDING] */
 static _Thread_local int n_pending;
 
 /* One that NCCL has begun to make, in *out. */
 static void made(ncclComm_t *out, record_comm *comm) {
     if (!comm) return;
+    if (record_group_depth > 0 && !pending) pending = calloc(MAX_PENDING, sizeof *pending);
     if (*out) {
         record_made(comm, *out);
-    } else if (record_group_depth > 0 && n_pending < MAX_PENDING) {
+    } else if (record_group_depth > 0 && pending && n_pending < MAX_PENDING) {
         pending[n_pending].comm = comm;
         pending[n_pending++].where = out;
     } else {

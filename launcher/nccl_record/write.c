@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "record.h"
+#include "profile.h"
 
 enum { EVERY_S = 10, STACK_NBYTES = 256 << 10 };
 
@@ -40,16 +40,6 @@ static const char *rank_of_job(int *rank) {
     return NULL;
 }
 
-static void put_text(FILE *out, const char *name, const char *value) {
-    fprintf(out, "\"%s\": \"", name);
-    for (; *value; value++) {
-        unsigned char c = (unsigned char)*value;
-        if (c == '"' || c == '\\') fputc('\\', out);
-        fputc(c < 32 || c > 126 ? '?' : c, out);
-    }
-    fputs("\", ", out);
-}
-
 static void put_cell(FILE *out, const record_cell *cell, int op, int peer, int type, int *n) {
     uint64_t calls = atomic_load_explicit(&cell->calls, memory_order_relaxed);
     if (calls == 0) return;
@@ -65,9 +55,9 @@ static void put_cell(FILE *out, const record_cell *cell, int op, int peer, int t
 static void put_comm(FILE *out, const record_comm *comm) {
     int size = atomic_load(&comm->n), n = 0;
     fputs("{", out);
-    put_text(out, "id", comm->id);
-    put_text(out, "parent", comm->parent);
-    put_text(out, "name", comm->name);
+    record_put_text(out, "id", comm->id);
+    record_put_text(out, "parent", comm->parent);
+    record_put_text(out, "name", comm->name);
     fprintf(out, "\"size\": %d, \"rank\": %d, \"device\": %d, \"traffic\": [", size,
             atomic_load(&comm->rank), atomic_load(&comm->device));
     for (int op = 0; op < N_OPS; op++) {
@@ -97,13 +87,14 @@ static char *text_of_all(bool ended) {
     gethostname(host, sizeof host - 1);
     fputs("{\"form\": \"libpar nccl record 1\", ", out);
     fprintf(out, "\"rank\": %d, ", rank);
-    put_text(out, "rank_from", from ? from : "");
-    put_text(out, "host", host);
-    put_text(out, "program", program_invocation_short_name);
+    record_put_text(out, "rank_from", from ? from : "");
+    record_put_text(out, "host", host);
+    record_put_text(out, "program", program_invocation_short_name);
     put_number(out, "pid", (uint64_t)owner);
     put_number(out, "nccl", (uint64_t)version);
     put_number(out, "failed", atomic_load(&record_failed));
     put_number(out, "lost", atomic_load(&record_lost));
+    profile_put(out);
     fprintf(out, "\"ended\": %s,\n \"groups\": {", ended ? "true" : "false");
     put_number(out, "n", atomic_load(&record_all_groups.n));
     put_number(out, "calls", atomic_load(&record_all_groups.calls));

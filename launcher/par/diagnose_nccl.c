@@ -27,8 +27,10 @@ static void print_head(const nccl_job *job) {
         calls += f->group_calls;
         if (f->largest_group > largest) largest = f->largest_group;
     }
-    int n_communicators = 0;
-    for (int i = 0; i < job->n_members; i = nccl_files_end(job, i)) n_communicators++;
+    int n_counted = 0, n_profiled = 0; /* each may be seen in both ways */
+    for (int i = 0; i < job->n_members; i = nccl_files_end(job, i))
+        *(job->members[i].profiled ? &n_profiled : &n_counted) += 1;
+    int n_communicators = n_counted > n_profiled ? n_counted : n_profiled;
     printf("%d process%s, ranks 0 to %d numbered %s, %d communicator%s", job->n_files,
            job->n_files == 1 ? "" : "es", job->n_ranks - 1, job->numbered, n_communicators,
            n_communicators == 1 ? "" : "s");
@@ -41,21 +43,55 @@ static void print_head(const nccl_job *job) {
                (double)calls / (double)n, (long long)largest);
 }
 
+/* Every call of the row, on every rank. */
+static bool all_timed(const nccl_row *r) {
+    return r->timed > 0 && r->timed == r->calls && r->seconds > 0;
+}
+
 static void print_rows(const nccl_table *t) {
+    bool timed = false;
     printf("%-15s %-14s %-11s %5s %10s %12s %12s %16s\n", "communicator", "operation", "type",
            "ranks", "calls", "a call", "of all", "ring estimate");
     for (int i = 0; i < t->n_rows; i++) {
         const nccl_row *r = &t->rows[i];
         char one[32], all[32], ring[32];
+        if (r->calls == 0) continue; /* the network alone knows of it */
         size_text(r->calls > 0 ? r->size_nbytes / (double)r->calls : 0, one);
         size_text(r->size_nbytes, all);
         size_text(r->ring_nbytes, ring);
+        timed = timed || r->timed > 0;
         printf("%-15s %-14s %-11s %5d %10lld %12s %12s %16s\n", r->axis, r->op, r->type, r->n_ranks,
                (long long)r->calls, one, all, ring);
     }
-    printf("calls: of all ranks; a call: its size as NCCL's performance tests have it; ring "
-           "estimate: what ranks would\nsend if every collective were a ring, which NCCL may or "
-           "may not choose. Calls have no times here: no bandwidths.\n");
+    printf("calls: of all ranks%s; a call: its size as NCCL's performance tests have it;\n"
+           "ring estimate: what ranks would send if every collective were a ring, which NCCL may "
+           "or may not choose.\n%s",
+           timed ? ", with every launch of a graph" : "",
+           timed ? "" : "Calls have no times here: no bandwidths.\n");
+}
+
+/* What NCCL's profiler saw, of those rows. */
+static void print_profile(const nccl_table *t) {
+    printf("\n%-15s %-14s %-22s %8s %10s %10s %9s %9s %10s %10s\n", "NCCL's kernels", "operation",
+           "algorithm", "channels", "timed", "a call", "algbw", "busbw", "network", "transfers");
+    for (int i = 0; i < t->n_rows; i++) {
+        const nccl_row *r = &t->rows[i];
+        char mean[32] = "-", algbw[32] = "-", busbw[32] = "-", network[32];
+        if (r->timed == 0 && r->messages == 0 && !*r->algorithm) continue;
+        size_text(r->network_nbytes, network);
+        if (r->timed > 0)
+            snprintf(mean, sizeof mean, "%.1f us", r->seconds / (double)r->timed * 1e6);
+        if (all_timed(r) && strcmp(r->op, "recv") != 0) {
+            snprintf(algbw, sizeof algbw, "%.3f", r->size_nbytes / r->seconds * 1e-9);
+            snprintf(busbw, sizeof busbw, "%.3f", r->bus_nbytes / r->seconds * 1e-9);
+        }
+        printf("%-15s %-14s %-22s %8d %10lld %10s %9s %9s %10s %10lld\n", r->axis, r->op,
+               *r->algorithm ? r->algorithm : "-", r->channels, (long long)r->timed, mean, algbw,
+               busbw, network, (long long)r->messages);
+    }
+    printf("a call: its kernel's time, from the first channel's begin to the last one's end, with "
+           "waits for peers; GB/s; network:\nbytes that NCCL's algorithm sent between processes "
+           "through the network, with the flags of its LL protocols.\n");
 }
 
 /* The bytes of one operation with one peer. */
@@ -107,12 +143,20 @@ static void print_notes(const nccl_job *job, const nccl_table *t) {
                    (long long)f->failed);
         if (f->lost > 0)
             printf("note: %s: %lld calls could not be counted\n", f->path, (long long)f->lost);
+        if (f->profile_lost > 0)
+            printf("note: %s: %lld events of NCCL's profiler found no place; some of what it saw "
+                   "is missing\n",
+                   f->path, (long long)f->profile_lost);
+        if (f->relayed > 0)
+            printf("note: %s: %lld transfers were another process's, which counts what it "
+                   "receives\n",
+                   f->path, (long long)f->relayed);
     }
     for (int i = 0, end; i < job->n_members; i = end) {
         const nccl_member *m = &job->members[i];
         end = nccl_files_end(job, i);
         for (int k = i; k < end; k++) print_unmatched(m, end - i, &job->members[k]);
-        if (end - i < m->size)
+        if (end - i < m->size && job->files[m->file].profiled == m->profiled)
             printf("note: of the %d ranks of communicator %s%s%s, %d wrote no file: their traffic "
                    "is missing\n",
                    m->size, m->id, *m->name ? ", " : "", m->name, m->size - (end - i));
@@ -134,34 +178,64 @@ static json_t *hosts_of(const nccl_job *job, json_t *host) {
     return hosts;
 }
 
-static int write_matrix(const nccl_job *job, const nccl_table *t, const char *path) {
+/* Nothing of the job is known to be missing. */
+static bool complete(const nccl_job *job, const nccl_table *t) {
+    for (int i = 0; i < job->n_files; i++)
+        if (job->files[i].profile_lost > 0) return false;
+    return t->n_missing == 0;
+}
+
+static json_t *operation_of(const nccl_row *r, const char *purpose, bool network) {
+    json_t *o =
+        json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:I}", "axis", r->axis, "purpose", purpose, "op", r->op,
+                  "n_ranks", r->n_ranks, "n_ops", (json_int_t)r->calls, "logical_nbytes",
+                  (json_int_t)r->size_nbytes, "bus_nbytes", (json_int_t)r->bus_nbytes);
+    if (all_timed(r)) json_object_set_new(o, "seconds", json_real(r->seconds));
+    if (*r->algorithm) json_object_set_new(o, "algorithm", json_string(r->algorithm));
+    if (r->channels) json_object_set_new(o, "channels", json_integer(r->channels));
+    if (!network) return o;
+    json_object_set_new(o, "nbytes", json_integer((json_int_t)r->network_nbytes));
+    json_object_set_new(o, "n_messages", json_integer(r->messages));
+    return o;
+}
+
+/* The cell in one of the files; NULL: it is not in it. */
+static json_t *cell_of(const nccl_cell *c, bool network) {
+    double nbytes = nccl_network_nbytes(c);
+    if (network && (nbytes > 0 || c->messages > 0))
+        return json_pack("[iiIIf]", c->from, c->to, (json_int_t)nbytes, (json_int_t)c->messages,
+                         c->seconds);
+    if (network || (c->logical <= 0 && c->ring <= 0)) return NULL;
+    return json_pack("[iiII]", c->from, c->to, (json_int_t)c->logical, (json_int_t)(c->ring + 0.5));
+}
+
+/* What operations ask for, or what went through the network. */
+static int write_matrix(const nccl_job *job, const nccl_table *t, const char *path, bool network) {
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
     int64_t at = 0; /* cells are sorted by row */
     for (int i = 0; i < t->n_rows; i++) {
         const nccl_row *r = &t->rows[i];
         char purpose[32];
-        bool any = at < t->n_cells && t->cells[at].row == i;
-        json_t *cells = any ? json_array() : NULL;
+        json_t *cells = json_array();
         for (; at < t->n_cells && t->cells[at].row == i; at++) {
-            const nccl_cell *c = &t->cells[at];
-            json_array_append_new(cells, json_pack("[iiII]", c->from, c->to, (json_int_t)c->logical,
-                                                   (json_int_t)(c->ring + 0.5)));
+            json_t *cell = cell_of(&t->cells[at], network);
+            if (cell) json_array_append_new(cells, cell);
         }
         snprintf(purpose, sizeof purpose, "%s %s", r->op, r->type);
-        if (any)
-            json_array_append_new(lines, json_pack("{s:s,s:s,s:o}", "axis", r->axis, "purpose",
+        if (json_array_size(cells) > 0)
+            json_array_append_new(lines, json_pack("{s:s,s:s,s:O}", "axis", r->axis, "purpose",
                                                    purpose, "cells", cells));
-        json_array_append_new(
-            operations,
-            json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:I}", "axis", r->axis, "purpose", purpose, "op",
-                      r->op, "n_ranks", r->n_ranks, "n_ops", (json_int_t)r->calls, "logical_nbytes",
-                      (json_int_t)r->size_nbytes, "bus_nbytes", (json_int_t)r->bus_nbytes));
+        if (network ? json_array_size(cells) > 0 : r->calls > 0)
+            json_array_append_new(operations, operation_of(r, purpose, network));
+        json_decref(cells);
     }
-    json_t *root = json_pack("{s:s,s:s,s:i,s:o,s:o,s:b,s:[ssss],s:o,s:o}", "form",
-                             "libpar matrix 1", "program", "libpar_nccl_record", "ranks",
-                             job->n_ranks, "hosts", hosts_of(job, host), "host", host, "complete",
-                             t->n_missing == 0, "columns", "from", "to", "logical_nbytes",
-                             "ring_nbytes", "lines", lines, "operations", operations);
+    json_t *columns = network ? json_pack("[sssss]", "from", "to", "nbytes", "n_messages", "send_s")
+                              : json_pack("[ssss]", "from", "to", "logical_nbytes", "ring_nbytes");
+    json_t *root =
+        json_pack("{s:s,s:s,s:i,s:o,s:o,s:b,s:o,s:o,s:o}", "form", "libpar matrix 1", "program",
+                  network ? "NCCL's network" : "libpar_nccl_record", "ranks", job->n_ranks, "hosts",
+                  hosts_of(job, host), "host", host, "complete", complete(job, t), "columns",
+                  columns, "lines", lines, "operations", operations);
     int bad = root ? json_dump_file(root, path, JSON_COMPACT) : -1;
     json_decref(root);
     if (bad) fprintf(stderr, "par diagnose nccl-matrix: %s cannot be written\n", path);
@@ -175,7 +249,8 @@ static int refuse(void) {
 
 /* Every file joined and told of, and the matrix written. */
 static int join(const char *directory) {
-    char path[4200];
+    char path[4200], network[4200];
+    bool profiled = false;
     nccl_job job;
     nccl_table table;
     if (nccl_files_read(directory, &job) != PAR_OK) return refuse();
@@ -183,11 +258,17 @@ static int join(const char *directory) {
         nccl_files_free(&job);
         return refuse();
     }
+    for (int i = 0; i < job.n_files; i++) profiled = profiled || job.files[i].profiled;
     snprintf(path, sizeof path, "%s/matrix.json", directory);
+    snprintf(network, sizeof network, "%s/network.json", directory);
     print_head(&job);
     print_rows(&table);
+    if (profiled) print_profile(&table);
     print_notes(&job, &table);
-    int bad = write_matrix(&job, &table, path);
+    int bad = write_matrix(&job, &table, path, false);
+    if (profiled && !bad) bad = write_matrix(&job, &table, network, true);
+    if (profiled && !bad)
+        printf("between processes through the network: par diagnose comm-matrix %s\n", network);
     nccl_traffic_free(&table);
     nccl_files_free(&job);
     return bad ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -199,8 +280,8 @@ int par_diagnose_nccl(int argc, char **argv) {
         .usage =
             "usage: par diagnose nccl-matrix DIRECTORY [options]\n"
             "Who asked NCCL to bring how much to whom, in any program that ran with\n"
-            "LD_PRELOAD=libpar_nccl_record.so. The directory gets a matrix.json, which is shown "
-            "as\npar diagnose comm-matrix does.",
+            "LD_PRELOAD=libpar_nccl_record.so, or NCCL_PROFILER_PLUGIN=libpar_nccl_record.so. The\n"
+            "directory gets a matrix.json, which is shown as par diagnose comm-matrix does.",
         .name = "DIRECTORY",
         .help = "what PAR_NCCL_RECORD named when the job ran",
         .prepare = join};

@@ -28,6 +28,11 @@ static int limited(const json_t *object, const char *field, int least, int most)
     return n < least ? least : n > most ? most : (int)n;
 }
 
+static double seconds_of(const json_t *object) {
+    double seconds = json_number_value(json_object_get(object, "seconds"));
+    return seconds > 0 ? seconds : 0;
+}
+
 static par_status bad(const char *path, const char *what) {
     PAR_FAIL(PAR_ERR_FORMAT, "%s: %s; legal: what libpar_nccl_record.so wrote", path, what);
 }
@@ -45,15 +50,41 @@ static par_status read_traffic(const char *path, const json_t *list, nccl_member
         t->calls = whole(entry, "calls");
         t->captured = whole(entry, "captured");
         t->nbytes = whole(entry, "nbytes");
-        if (t->peer >= m->size || t->calls < 0 || t->captured < 0 || t->nbytes < 0)
+        copy_text(entry, "algorithm", t->algorithm, sizeof t->algorithm);
+        copy_text(entry, "protocol", t->protocol, sizeof t->protocol);
+        t->channels = limited(entry, "channels", 0, 255);
+        t->timed = whole(entry, "timed");
+        t->seconds = seconds_of(entry);
+        if (t->peer >= m->size || t->calls < 0 || t->captured < 0 || t->nbytes < 0 || t->timed < 0)
             return bad(path, "a peer or a count is out of range");
     }
     return PAR_OK;
 }
 
+static par_status read_network(const char *path, const json_t *list, nccl_member *m) {
+    size_t n = json_array_size(list), i;
+    json_t *entry;
+    m->network = calloc(n ? n : 1, sizeof *m->network);
+    if (!m->network) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its network's traffic", path);
+    json_array_foreach(list, i, entry) {
+        nccl_network *t = &m->network[m->n_network++];
+        t->row = limited(entry, "row", -1, INT_MAX);
+        t->peer = limited(entry, "peer", -1, MAX_RANKS);
+        t->sent = whole(entry, "sent");
+        t->received = whole(entry, "received");
+        t->messages = whole(entry, "messages");
+        t->seconds = seconds_of(entry);
+        if (t->row < 0 || t->row >= m->n || t->peer < 0 || t->peer >= m->size || t->sent < 0 ||
+            t->received < 0 || t->messages < 0)
+            return bad(path, "a row, a peer or a count of the network is out of range");
+    }
+    return PAR_OK;
+}
+
 /* Communicators that were never used have no size; they say nothing. */
-static par_status read_member(const char *path, const json_t *object, nccl_job *job) {
-    nccl_member m = {.file = job->n_files};
+static par_status read_member(const char *path, const json_t *object, bool profiled,
+                              nccl_job *job) {
+    nccl_member m = {.file = job->n_files, .profiled = profiled};
     m.size = limited(object, "size", 0, MAX_RANKS);
     m.rank = limited(object, "rank", -1, MAX_RANKS);
     m.device = limited(object, "device", -1, INT_MAX);
@@ -65,16 +96,16 @@ static par_status read_member(const char *path, const json_t *object, nccl_job *
     if (!more) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its communicators", path);
     job->members = more;
     par_status st = read_traffic(path, json_object_get(object, "traffic"), &m);
-    if (st == PAR_OK)
-        more[job->n_members++] = m;
-    else
-        free(m.traffic);
+    if (st == PAR_OK) st = read_network(path, json_object_get(object, "network"), &m);
+    if (profiled && m.n > 0) job->files[job->n_files].profiled = true;
+    more[job->n_members++] = m; /* for nccl_files_free in any case */
     return st;
 }
 
 static par_status read_object(const char *path, const json_t *root, nccl_job *job) {
     const json_t *groups = json_object_get(root, "groups");
     const json_t *list = json_object_get(root, "communicators");
+    const json_t *profiled = json_object_get(root, "profiled");
     const char *form = json_string_value(json_object_get(root, "form"));
     nccl_file *f = &job->files[job->n_files];
     size_t i;
@@ -90,10 +121,13 @@ static par_status read_object(const char *path, const json_t *root, nccl_job *jo
                      .n_groups = whole(groups, "n"),
                      .group_calls = whole(groups, "calls"),
                      .largest_group = whole(groups, "largest"),
+                     .profile_lost = whole(root, "profile_lost"),
+                     .relayed = whole(root, "relayed"),
                      .ended = json_is_true(json_object_get(root, "ended"))};
     snprintf(f->path, sizeof f->path, "%s", path);
     copy_text(root, "host", f->host, sizeof f->host);
-    json_array_foreach(list, i, entry) PAR_TRY(read_member(path, entry, job));
+    json_array_foreach(list, i, entry) PAR_TRY(read_member(path, entry, false, job));
+    json_array_foreach(profiled, i, entry) PAR_TRY(read_member(path, entry, true, job));
     job->n_files++;
     return PAR_OK;
 }
@@ -274,7 +308,10 @@ par_status nccl_files_read(const char *directory, nccl_job *out) {
 }
 
 void nccl_files_free(nccl_job *job) {
-    for (int i = 0; i < job->n_members; i++) free(job->members[i].traffic);
+    for (int i = 0; i < job->n_members; i++) {
+        free(job->members[i].traffic);
+        free(job->members[i].network);
+    }
     free(job->members);
     free(job->files);
     free(job->host_of);

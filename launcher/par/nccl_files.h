@@ -15,15 +15,29 @@ typedef struct {
     char op[16], type[16];
     int peer; /* a rank of the communicator; -1: none */
     int64_t calls, captured, nbytes;
+    /* of what NCCL's profiler saw */
+    char algorithm[16], protocol[16];
+    int channels;
+    int64_t timed; /* of the calls, those that `seconds` are about */
+    double seconds;
 } nccl_traffic;
+
+/* What went through the network for one operation (traffic[row]), with one peer. */
+typedef struct {
+    int row, peer;
+    int64_t sent, received, messages;
+    double seconds; /* of the sends */
+} nccl_network;
 
 /* One rank of one communicator, as its process saw it. */
 typedef struct {
     char id[17], name[64];
     int size, rank, device, file;
-    int world; /* rank of the job */
-    int n;
+    bool profiled; /* NCCL's profiler saw it; else its calls were counted */
+    int world;     /* rank of the job */
+    int n, n_network;
     nccl_traffic *traffic; /* [n] */
+    nccl_network *network; /* [n_network] */
 } nccl_member;
 
 typedef struct {
@@ -31,7 +45,9 @@ typedef struct {
     int number; /* among the files as they were read */
     int rank;   /* given by whoever started the job; -1: unknown */
     int64_t pid, version, failed, lost, n_groups, group_calls, largest_group;
+    int64_t profile_lost, relayed; /* of the profiler: see docs/diagnostics.md */
     bool ended;
+    bool profiled; /* NCCL's profiler saw its operations: these count, not its calls */
 } nccl_file;
 
 typedef struct {

@@ -17,6 +17,7 @@
  */
 #include "nccl_traffic.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,10 +29,15 @@ typedef struct {
     const nccl_member *self;
 } walk;
 
-static par_status add_cell(walk *w, int to, double logical, double ring) {
+double nccl_network_nbytes(const nccl_cell *cell) {
+    return cell->sent > cell->received ? cell->sent : cell->received;
+}
+
+/* A cell whose from and to are ranks of the communicator. */
+static par_status add_cell(walk *w, nccl_cell cell) {
     nccl_table *t = w->table;
-    if (logical == 0 && ring == 0) return PAR_OK;
-    if (!w->member_of[to]) {
+    const nccl_member *from = w->member_of[cell.from], *to = w->member_of[cell.to];
+    if (!from || !to) {
         t->n_missing++;
         return PAR_OK;
     }
@@ -42,8 +48,10 @@ static par_status add_cell(walk *w, int to, double logical, double ring) {
         t->cells = more;
         t->max_cells = max;
     }
-    t->cells[t->n_cells++] =
-        (nccl_cell){w->row, w->self->world, w->member_of[to]->world, logical, ring};
+    cell.row = w->row;
+    cell.from = from->world;
+    cell.to = to->world;
+    t->cells[t->n_cells++] = cell;
     return PAR_OK;
 }
 
@@ -76,7 +84,8 @@ static par_status add_cells(walk *w, const nccl_traffic *t) {
         double logical = to == r && !point ? 0 : logical_to(t, r, to);
         double share = ring < 0 ? logical : to == (r + 1) % p && to != r ? ring : 0;
         w->table->rows[w->row].ring_nbytes += share;
-        PAR_TRY(add_cell(w, to, logical, share));
+        if (logical == 0 && share == 0) continue;
+        PAR_TRY(add_cell(w, (nccl_cell){.from = r, .to = to, .logical = logical, .ring = share}));
     }
     return PAR_OK;
 }
@@ -102,6 +111,28 @@ static par_status find_row(walk *w, const nccl_traffic *t) {
     return PAR_OK;
 }
 
+/* What a receive brought belongs to its send. */
+static par_status add_network(walk *w, const nccl_traffic *t, int row) {
+    int r = w->self->rank;
+    nccl_traffic as = *t;
+    if (is(t, "recv")) snprintf(as.op, sizeof as.op, "send");
+    PAR_TRY(find_row(w, &as));
+    for (int i = 0; i < w->self->n_network; i++) {
+        const nccl_network *n = &w->self->network[i];
+        if (n->row != row) continue;
+        if (n->sent > 0 || n->messages > 0)
+            PAR_TRY(add_cell(w, (nccl_cell){.from = r,
+                                            .to = n->peer,
+                                            .sent = (double)n->sent,
+                                            .seconds = n->seconds,
+                                            .messages = n->messages}));
+        if (n->received > 0)
+            PAR_TRY(add_cell(
+                w, (nccl_cell){.from = n->peer, .to = r, .received = (double)n->received}));
+    }
+    return PAR_OK;
+}
+
 /* Size and bus factor as NCCL's performance tests have them. */
 static void count_row(nccl_row *row, const nccl_traffic *t, int p) {
     bool whole = is(t, "all_reduce") || is(t, "broadcast") || is(t, "reduce");
@@ -113,6 +144,14 @@ static void count_row(nccl_row *row, const nccl_traffic *t, int p) {
     row->captured += t->captured;
     row->size_nbytes += size;
     row->bus_nbytes += size * part;
+    row->timed += t->timed;
+    row->seconds += t->seconds;
+    if (t->channels > row->channels) row->channels = t->channels;
+    if (!*t->algorithm) return;
+    char algorithm[sizeof row->algorithm];
+    snprintf(algorithm, sizeof algorithm, "%s %s", t->algorithm, t->protocol);
+    bool first = !*row->algorithm || strcmp(row->algorithm, algorithm) == 0;
+    snprintf(row->algorithm, sizeof row->algorithm, "%s", first ? algorithm : "several");
 }
 
 static int by_place(const void *a, const void *b) {
@@ -130,11 +169,21 @@ static void merge_cells(nccl_table *t) {
         if (n > 0 && by_place(&t->cells[n - 1], &t->cells[i]) == 0) {
             t->cells[n - 1].logical += t->cells[i].logical;
             t->cells[n - 1].ring += t->cells[i].ring;
+            t->cells[n - 1].sent += t->cells[i].sent;
+            t->cells[n - 1].received += t->cells[i].received;
+            t->cells[n - 1].seconds += t->cells[i].seconds;
+            t->cells[n - 1].messages += t->cells[i].messages;
         } else {
             t->cells[n++] = t->cells[i];
         }
     }
     t->n_cells = n;
+    for (int64_t i = 0; i < n; i++) {
+        nccl_row *row = &t->rows[t->cells[i].row];
+        row->network_nbytes += nccl_network_nbytes(&t->cells[i]);
+        row->network_s += t->cells[i].seconds;
+        row->messages += t->cells[i].messages;
+    }
 }
 
 static par_status take_communicator(walk *w, int begin, int end) {
@@ -145,12 +194,14 @@ static par_status take_communicator(walk *w, int begin, int end) {
     for (int i = begin; i < end; i++) member_of[w->job->members[i].rank] = &w->job->members[i];
     for (int i = begin; i < end && st == PAR_OK; i++) {
         w->self = &w->job->members[i];
+        if (w->job->files[w->self->file].profiled != w->self->profiled) continue;
         for (int k = 0; k < w->self->n && st == PAR_OK; k++) {
             const nccl_traffic *t = &w->self->traffic[k];
             st = find_row(w, t);
             if (st != PAR_OK) break;
             count_row(&w->table->rows[w->row], t, w->self->size);
             st = add_cells(w, t);
+            if (st == PAR_OK && w->self->n_network > 0) st = add_network(w, t, k);
         }
     }
     free(member_of);

@@ -166,6 +166,15 @@ void par__recorder_ran(par_recorder *r, int row, double seconds) {
     row_of(r, row)->n_timed++;
 }
 
+int par__recorder_index(int row) {
+    return row % MAX_ROWS;
+}
+
+void par__recorder_ran_in_graph(par_recorder *r, int index, int64_t n, double seconds) {
+    r->rows[index].seconds += seconds;
+    r->rows[index].n_timed += n;
+}
+
 void par__recorder_capture(par_recorder *r, bool captured) {
     r->captured = captured;
 }

@@ -27,6 +27,9 @@ void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbyte
 /* A message to or from the peer has ended; nbytes: received. */
 void par__recorder_ended(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_ran(par_recorder *recorder, int row, double seconds);
+/* The row's index in par_recorder_rows; n of its operations, which were in a graph. */
+int par__recorder_index(int row);
+void par__recorder_ran_in_graph(par_recorder *recorder, int index, int64_t n, double seconds);
 /* While a graph of the device is captured nothing is timed, and events are not asked. */
 void par__recorder_capture(par_recorder *recorder, bool captured);
 bool par__recorder_captured(const par_recorder *recorder);

@@ -175,12 +175,19 @@ static size_t put_record(char *text, size_t nbytes, int r) {
         "\"calls\": 5, \"largest\": 3}, \"communicators\": [{\"id\": \"00ff\", \"name\": \"tp 0\", "
         "\"size\": 2, \"rank\": %d, \"device\": 0, \"traffic\": [{\"op\": \"all_reduce\", "
         "\"type\": \"bf16\", \"calls\": 3, \"captured\": 1, \"nbytes\": 600}, {\"op\": \"%s\", "
-        "\"type\": \"fp32\", \"peer\": %d, \"calls\": 1, \"captured\": 0, \"nbytes\": 80}]}]}\n",
-        r, 100 + r, r, r ? "recv" : "send", 1 - r);
+        "\"type\": \"fp32\", \"peer\": %d, \"calls\": 1, \"captured\": 0, \"nbytes\": 80}]}], "
+        "\"profile_lost\": 1, \"relayed\": 2, \"profiled\": [{\"id\": \"01fe\", \"name\": \"tp "
+        "0\", "
+        "\"size\": 2, \"rank\": %d, \"device\": 0, \"hosts\": 2, \"traffic\": [{\"op\": \"%s\", "
+        "\"type\": \"fp32\", \"peer\": %d, \"algorithm\": \"RING\", \"protocol\": \"LL\", "
+        "\"channels\": 2, \"calls\": 4, \"nbytes\": 320, \"timed\": 4, \"seconds\": 0.25}], "
+        "\"network\": [{\"row\": 0, \"peer\": %d, \"sent\": 320, \"received\": 0, \"messages\": 8, "
+        "\"seconds\": 0.125}]}]}\n",
+        r, 100 + r, r, r ? "recv" : "send", 1 - r, r, r ? "recv" : "send", 1 - r, 1 - r);
 }
 
 static void nccl(void) {
-    char text[2048];
+    char text[4096];
     CHECK(mutate_replaced(target_nccl, text, put_record(text, sizeof text, 1), "\"calls\": 3",
                           "\"calls\": 9223372036854775807") == -1,
           "more calls than can be added up");

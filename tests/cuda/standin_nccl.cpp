@@ -14,6 +14,9 @@
  * that ends the process, with a message.
  *
  * PAR_STANDIN_NCCL=error makes every communicator report an asynchronous error.
+ *
+ * The plugin that NCCL_PROFILER_PLUGIN names is told of operations as NCCL 2.28 tells it, of those
+ * in a graph with every launch. Their kernels take 1000 s by the GPU's clock.
  */
 #include "tests/cuda/standin.h"
 
@@ -22,6 +25,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -32,8 +36,10 @@
 #include <nccl.h>
 
 #include "kernels/half.h"
+#include "launcher/nccl_record/profiler_abi.h"
 
 struct ncclComm {
+    void *context = nullptr; /* the plugin's */
     std::string folder;
     int n = 0, rank = 0;
     bool connecting = true;
@@ -54,6 +60,93 @@ size_t size_of(ncclDataType_t type) {
     case ncclFloat32: return 4;
     default: return 8;
     }
+}
+
+const profiler_v5 *profiler() {
+    static const profiler_v5 *found = [] {
+        const char *path = getenv("NCCL_PROFILER_PLUGIN");
+        void *file = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+        return file ? (const profiler_v5 *)dlsym(file, "ncclProfiler_v5") : nullptr;
+    }();
+    return found;
+}
+
+void *tell_start(void *context, profiler_event event) {
+    void *handle = nullptr;
+    profiler()->start(context, &handle, &event);
+    return handle;
+}
+
+void tell_stop(void *handle) {
+    if (handle) profiler()->stop(handle);
+}
+
+/* A call's operation: what starts when the call is made, or its graph launched, and its kernel,
+ * which ends when the stream gets there. */
+struct told {
+    void *context;
+    profiler_event event = {};
+    void start(cudaStream_t stream) const {
+        static uint64_t gpu_ns = 1;
+        if (!profiler()) return;
+        void *operation = tell_start(context, event);
+        tell_stop(operation);
+        standin_defer(stream, nullptr, [context = context, operation] {
+            profiler_event kernel = {};
+            kernel.type = PROFILER_KERNEL_CHANNEL;
+            kernel.parent = operation;
+            kernel.kernel_channel.time_ns = gpu_ns += 5;
+            void *channel = tell_start(context, kernel);
+            profiler_state end = {};
+            end.kernel_channel.time_ns = gpu_ns += 1000000000000;
+            if (channel) profiler()->record(channel, PROFILER_CHANNEL_STOP, &end);
+            tell_stop(channel);
+        });
+    }
+};
+
+const char *name_of(ncclDataType_t type) {
+    return type == ncclFloat32    ? "ncclFloat32"
+           : type == ncclBfloat16 ? "ncclBfloat16"
+           : type == ncclFloat16  ? "ncclFloat16"
+           : type == ncclInt64    ? "ncclInt64"
+           : type == ncclInt32    ? "ncclInt32"
+                                  : "Unknown";
+}
+
+void tell_call(told *t, uint64_t type) {
+    profiler_event call = {};
+    if (!profiler()) return;
+    call.type = type;
+    t->event.parent = tell_start(t->context, call);
+    tell_stop(t->event.parent);
+}
+
+told collective(const ncclComm *c, const char *function, size_t n, ncclDataType_t type) {
+    told t = {c->context};
+    t.event.type = PROFILER_COLL;
+    t.event.rank = c->rank;
+    t.event.coll.function = function;
+    t.event.coll.n = n;
+    t.event.coll.datatype = name_of(type);
+    t.event.coll.n_channels = 1;
+    t.event.coll.algorithm = "RING";
+    t.event.coll.protocol = "SIMPLE";
+    tell_call(&t, PROFILER_COLL_CALL);
+    return t;
+}
+
+told pair(const ncclComm *c, const char *function, size_t n, ncclDataType_t type, int peer) {
+    told t = {c->context};
+    t.event.type = PROFILER_P2P;
+    t.event.rank = c->rank;
+    t.event.p2p.function = function;
+    t.event.p2p.n = n;
+    t.event.p2p.datatype = name_of(type);
+    t.event.p2p.peer = peer;
+    t.event.p2p.n_channels = 1;
+    tell_call(&t, PROFILER_P2P_CALL);
+    return t;
 }
 
 std::string name_of(const ncclComm *c, int from, int to, size_t k) {
@@ -206,6 +299,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int
     (*out)->rank = rank;
     (*out)->n_sent.resize((size_t)n);
     (*out)->n_received.resize((size_t)n);
+    int mask = 0;
+    uint64_t hash = std::hash<std::string>()((*out)->folder);
+    if (profiler())
+        profiler()->init(&(*out)->context, hash, &mask, config->commName, 1, n, rank, nullptr);
     return ncclInProgress;
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state) {
@@ -224,6 +321,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t c) {
 ncclResult_t ncclCommDestroy(ncclComm_t c) {
     std::error_code ignored;
     *c->aborted = true;
+    if (profiler() && c->context) profiler()->finalize(c->context);
     FILE *left = fopen((c->folder + "/left-" + std::to_string(c->rank)).c_str(), "w");
     if (left) fclose(left);
     int n_left = 0;
@@ -243,23 +341,25 @@ ncclResult_t ncclCommAbort(ncclComm_t c) {
 
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t c, cudaStream_t stream) {
-    standin_call(stream, [=, held = c->held] {
+    standin_call(stream, [=, held = c->held, told = collective(c, "AllReduce", n, type)] {
         reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+        told.start(stream);
     });
     return ncclSuccess;
 }
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type,
                                ncclRedOp_t, ncclComm_t c, cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    standin_call(stream, [=, held = c->held] {
+    standin_call(stream, [=, held = c->held, told = collective(c, "ReduceScatter", n, type)] {
         reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+        told.start(stream);
     });
     return ncclSuccess;
 }
 ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t type, ncclComm_t c,
                            cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    standin_call(stream, [=, held = c->held] {
+    standin_call(stream, [=, held = c->held, told = collective(c, "AllGather", nbytes, ncclInt8)] {
         arrival from = exchange(c, src, nbytes, 0, stream);
         standin_require_device("ncclAllGather", "the destination", dst, nbytes * from.names.size());
         standin_defer(stream, from, [=] {
@@ -267,24 +367,28 @@ ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t 
             for (size_t j = 0; j < from.names.size(); j++)
                 take(from.names[j], (char *)dst + j * nbytes, nbytes, stream);
         });
+        told.start(stream);
     });
     return ncclSuccess;
 }
 ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
     standin_require_device("ncclSend", "the source", src, n * size_of(type));
-    standin_call(stream,
-                 [=, held = c->held] { send_later(c, peer, src, n * size_of(type), stream); });
+    standin_call(stream, [=, held = c->held, told = pair(c, "Send", n, type, peer)] {
+        send_later(c, peer, src, n * size_of(type), stream);
+        told.start(stream);
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
     standin_require_device("ncclRecv", "the destination", dst, n * size_of(type));
-    standin_call(stream, [=, held = c->held] {
+    standin_call(stream, [=, held = c->held, told = pair(c, "Recv", n, type, peer)] {
         arrival from = {{expect(c, peer)}, c->aborted};
         standin_defer(stream, from, [=] {
             if (!*from.aborted) take(from.names[0], dst, n * size_of(type), stream);
         });
+        told.start(stream);
     });
     return ncclSuccess;
 }

@@ -33,7 +33,7 @@ typedef struct {
                           NCCL's performance tests call bus bandwidth is this by seconds */
     double seconds;  /* from start to end, or from when it became the oldest of its comm; where
                         NCCL carries the data, on the device. Not of receives, nor of what NCCL
-                        carries in a graph of the device */
+                        carries in a graph of the device, but where its profiler tells */
     double wait_s;   /* in par_work_wait and blocking calls */
     double hidden_s; /* in which its messages were under way and nobody waited for one of its comm;
                         of operations at once the oldest collective's, else the last send's */
