@@ -265,7 +265,7 @@ def written(run, place):
     for name, more in (("fp32", ""), ("int8", "--quantize int8"), ("bf16", "--precision bf16")):
         texts = [sample_of(run.command(
             [place.train, "--sample", "--resume", folder, "--device", device, "--tokenizer",
-             "bytes", "--prompt", "line 1", "--sample-tokens", "12", "--temperature", "0",
+             "bytes", "--prompt", "line", "--sample-tokens", "8", "--temperature", "0",
              "--run", "none", *more.split()], place.env)) for device in ("cpu", "cuda")]
         if not texts[1] or (name == "fp32" and texts[0] != texts[1]):
             raise Failed(f"{name}: {texts[0]} and {texts[1]}")
@@ -347,7 +347,7 @@ def checks(place):
     for name, link, args, bound in WIDE:
         add(name, 90, layout, link, name, 2, "--dp 2 " + args, wide_model, bound)
     for name, model, precision, options, own in VARIANTS:
-        add(name, 60, against_cpu, model, precision, own, name, options)
+        add(name, 120, against_cpu, model, precision, own, name, options)
     for precision, bound in BOUNDS.items():
         add(f"head over tp, {precision}", 90, layout, "nccl", f"head-{precision}", 2, "--tp 2",
             ("--precision", precision, *BLOCKS.split()), bound)
