@@ -44,9 +44,9 @@ class Runner:
             print(text, flush=True)
             print(text, file=self.text, flush=True)
 
-    def command(self, args, env=None, watch=None):
-        """Standard output and error of a command that succeeds. watch(line, seconds since the
-        start): for each line."""
+    def command(self, args, env=None, watch=None, fails=False):
+        """Standard output and error of a command that succeeds, or fails. watch(line, seconds
+        since the start): for each line."""
         args = [str(a) for a in args]
         begin, lines = time.monotonic(), []
         left = min(self.local.end, self.deadline) - begin
@@ -80,7 +80,7 @@ class Runner:
         self.local.text.append("$ " + " ".join(args) + "\n" + text[-self.text_limit :])
         if late.is_set():
             raise Failed(f"stopped at its limit, after {left:.0f} s: " + " ".join(args))
-        if status != 0:
+        if (status != 0) != fails:
             raise Failed(f"status {status}: " + " | ".join(text.strip().splitlines()[-3:])[-400:])
         return text
 
@@ -119,9 +119,9 @@ class Runner:
             self.say(f"-- {check.name}: {word} ({result['seconds']:.1f} s) {note or short}")
         return result
 
-    def side_by_side(self, checks, jobs):
+    def side_by_side(self, checks, jobs, until=None):
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(self.one, checks))
+            return list(pool.map(lambda c: self.one(c, until), checks))
 
     def in_order(self, checks, until=None):
         return [self.one(c, until) for c in checks]

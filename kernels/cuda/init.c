@@ -57,6 +57,13 @@ static bool method(int i, par_method *out) {
     return true;
 }
 
+static par_kernel own_int8;
+
+static par_status int8_prepare(const void *args, size_t *workspace_nbytes) {
+    par__method_note("products", NULL, "with 8-bit weights: own kernels");
+    return own_int8.prepare(args, workspace_nbytes);
+}
+
 par_status par__cuda_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cuda_device_init(params, backend));
     par__cuda_graph_init(backend);
@@ -76,6 +83,8 @@ par_status par__cuda_init(const par_device_params *params, par_backend *backend)
     par__cuda_vote_init(backend);
     par__cuda_quantize_init(backend);
     par__cuda_gemm_int8_init(backend);
+    own_int8 = backend->kernels[PAR_OP_GEMM_INT8];
+    backend->kernels[PAR_OP_GEMM_INT8].prepare = int8_prepare;
     PAR_TRY(par__cuda_gemm_init(params, backend));
     return par__cuda_attention_init(params, backend);
 }

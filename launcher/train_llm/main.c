@@ -48,8 +48,12 @@ static _Noreturn void leave(int code, bool broken) {
 
 /* `alone`: peers do not know of it, and may be waiting for this rank. */
 static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone) {
+    char text[PAR_ERROR_NBYTES + 256], options[256] = "";
+    if (st == PAR_ERR_UNSUPPORTED) /* what the library refuses by fields' values, not by options' */
+        llm_settle_option_names(par_error(), options, sizeof options);
+    snprintf(text, sizeof text, "%s%s", par_error(), options);
     if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || alone))
-        report_end(r, par_status_text(st), par_error());
+        report_end(r, par_status_text(st), text);
     leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 

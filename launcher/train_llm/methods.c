@@ -64,8 +64,12 @@ static void print_all(const llm_run *r) {
     for (line l; next_line(&at, &l); before = l.work)
         printf("  %-10s %s\n", strcmp(before, l.work) == 0 ? "" : l.work, l.what);
     at = strcpy(text, r->methods);
-    for (line l; next_line(&at, &l);)
-        if (l.slower) printf("warning: %s, %s: slower: %s\n", l.work, l.what, l.slower);
+    for (line l; next_line(&at, &l);) {
+        char options[256];
+        if (!l.slower) continue;
+        llm_settle_option_names(l.slower, options, sizeof options);
+        printf("warning: %s, %s: slower: %s%s\n", l.work, l.what, l.slower, options);
+    }
 }
 
 /* With --strict-kernels all that is slower than it could be is a problem. */
@@ -73,10 +77,13 @@ static par_status check_strict(const llm_run *r) {
     static char text[sizeof r->methods];
     par_problems problems = {0};
     char *at = strcpy(text, r->methods);
-    for (line l; r->set.strict_kernels && next_line(&at, &l);)
-        if (l.slower)
-            par_problem(&problems, "--strict-kernels: %s, %s: slower: %s", l.work, l.what,
-                        l.slower);
+    for (line l; r->set.strict_kernels && next_line(&at, &l);) {
+        char options[256];
+        if (!l.slower) continue;
+        llm_settle_option_names(l.slower, options, sizeof options);
+        par_problem(&problems, "--strict-kernels: %s, %s: slower: %s%s", l.work, l.what, l.slower,
+                    options);
+    }
     return par_problems_status(&problems, PAR_ERR_UNSUPPORTED);
 }
 

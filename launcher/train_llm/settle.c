@@ -255,7 +255,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
                                     .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
     p->undrawn = (s->import || s->resume) && !s->verify_parallel;
-    p->inference = s->sample;
+    p->inference = s->sample || s->eval_only;
+    p->evaluates = s->eval_only;
     p->documents_apart = s->documents == LLM_DOCUMENTS_APART && !s->sample;
     p->document_end = s->document_end > 0 ? (int32_t)s->document_end : 0;
     if (s->save_async && !s->verify_parallel)
@@ -283,8 +284,7 @@ static bool has_words(const char *line, const char *words) {
     return false;
 }
 
-/* The library speaks of fields: " (--tp, --dp)" for those of a line that are options here. */
-static void option_names(const char *line, char *text, size_t nbytes) {
+void llm_settle_option_names(const char *line, char *text, size_t nbytes) {
     static const struct {
         const char *words, *option;
     } fields[] = {{"tp", "--tp"},
@@ -303,7 +303,11 @@ static void option_names(const char *line, char *text, size_t nbytes) {
                   {"reduce type", "--reduce-dtype"},
                   {"weight decay", "--weight-decay"},
                   {"loss scale", "--loss-scale"},
-                  {"document end", "--document-end"}};
+                  {"document end", "--document-end"},
+                  {"attention workspace", "--attention-workspace"},
+                  {"nondeterministic attention", "--nondeterministic-attention"},
+                  {"such a T", "--tokens"},
+                  {"staged link", "--comm"}};
     size_t used = 0;
     text[0] = 0;
     if (strncmp(line, "--", 2) == 0) return; /* the program's own */
@@ -335,7 +339,7 @@ static void tidy(par_problems *problems) {
     const par_problems all = *problems;
     for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
         char options[256];
-        option_names(line, options, sizeof options);
+        llm_settle_option_names(line, options, sizeof options);
         if (!strstr(once.text, line) && !is_of_refused(options, &all))
             par_problem(&once, "%s%s", line, options);
     }

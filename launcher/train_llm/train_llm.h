@@ -98,6 +98,9 @@ void llm_settle_import(llm_run *, const par_transformer_config *);
 par_status llm_settle(llm_run *, int world_size, par_problems *);
 /* No option says how large the vocabulary is, and the default model fits any. */
 bool llm_settle_vocab_is_open(const llm_run *);
+/* The library speaks of fields: " (--tp, --dp)" for those of a line that are options here; "" of a
+ * line that begins with an option. */
+void llm_settle_option_names(const char *line, char *text, size_t nbytes);
 /* After llm_settle: another vocabulary; 0: as it was. Errors: as llm_settle. */
 par_status llm_settle_vocab(llm_run *, int world_size, int64_t vocab);
 /* The learning rate of a step, which counts from 1. */

@@ -200,12 +200,15 @@ par_status par__attention_build(par__attention *a, par__module_place *place, par
     a->d_o = par__reserve(areas, o_nbytes);
     a->dqkv = par__reserve(areas, qkv_nbytes);
     PAR_TRY(par__branch_prepare_pieces(&a->branch, place, build, NULL));
-    par_call training = {.training = true};
-    par_attention args = attention_args(a, place, &training);
+    const par_call evaluation = {0}, training = {.training = !build->forward_only};
+    par_attention args = attention_args(a, place, &training),
+                  plain = attention_args(a, place, &evaluation);
     par_rope rope = rope_args(a, place, a->qk_norm ? a->H : a->H + a->K, ld_of(a, a->H)),
              k_rope = rope_args(a, place, a->K, ld_of(a, a->K));
     PAR_TRY(par__attention_prepare(place, build, &args));
     PAR_TRY(par__attention_backward_prepare(place, build, &args));
+    /* an evaluation drops nothing, which other kernels may compute */
+    if (args.dropout.p != 0) PAR_TRY(par__attention_prepare(place, build, &plain));
     if (!a->rope) return PAR_OK;
     PAR_TRY(par__rope_prepare(place, build, &rope));
     return a->qk_norm ? par__rope_prepare(place, build, &k_rope) : PAR_OK;

@@ -204,6 +204,7 @@ static par_status prepare_product(par__linear *linear, par__module_place *place,
 
 par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
                                int64_t m) {
+    if (build->forward_only) return par__linear_prepare_forward(linear, place, build, m);
     if (!linear->blocks) return prepare_product(linear, place, build, m);
     for (int i = 0; i < linear->n_parts; i++) {
         par__linear one = product(linear, i);

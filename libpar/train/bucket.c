@@ -30,7 +30,8 @@ par_status par__buckets_create(par__buckets *k, const par__context *on, const pa
     int n = flat->registry->n_buckets;
     k->on = on;
     k->flat = flat;
-    if (on->params.reduce_dtype != PAR_F32 && strcmp(par_comm_link(dp(k)), "nccl") == 0)
+    if (on->params.reduce_dtype != PAR_F32 && !on->params.inference &&
+        strcmp(par_comm_link(dp(k)), "nccl") == 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "reduce type %s: NCCL carries dp's gradients, and would add them in that type and "
                  "round at every hop; legal: fp32, or the staged link",

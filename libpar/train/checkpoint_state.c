@@ -152,7 +152,7 @@ static par_status take_state(par_trainer *t, const par_checkpoint_params *params
 /* The same on all ranks. One save at a time: its end removes what others have begun. */
 static par_status check_ready(const par_trainer *t, bool check_only) {
     PAR_TRY(par__no_step_begun(&t->vote));
-    if (!check_only) PAR_TRY(par__trainer_ready(t, true));
+    if (!check_only) PAR_TRY(par__trainer_ready(t, PAR__TRAINS));
     if (t->saving) PAR_FAIL(PAR_ERR_ARG, "a save is under way; legal after par_trainer_save_end");
     return PAR_OK;
 }

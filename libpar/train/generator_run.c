@@ -204,7 +204,7 @@ static par_status generate(par_generator *g, const par_generation *what, int32_t
 par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
     PAR_REQUIRE(g && what && what->prompt);
     PAR_TRY(par__no_step_begun(&g->trainer->vote));
-    PAR_TRY(par__trainer_ready(g->trainer, false));
+    PAR_TRY(par__trainer_ready(g->trainer, PAR__WEIGHTS));
     PAR_TRY(check_run(g, what));
     par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
     return par__leave(&g->trainer->on, "generate", generate(g, what, ids));

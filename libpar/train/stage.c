@@ -26,7 +26,8 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .logits_nbytes = on->params.logits_nbytes,
                          .keep_logits = on->params.keep_logits,
                          .apart = on->params.documents_apart,
-                         .inference = on->params.inference,
+                         .inference = on->params.inference && !on->params.evaluates,
+                         .forward_only = on->params.inference,
                          .chunk = chunk,
                          .x = x};
     PAR_TRY(module->ops->build(module, build));
@@ -172,10 +173,11 @@ out:
 
 par_status par__stage_connect(par__stage *s, const par_registry *registry,
                               const par__executor_hooks *hooks) {
-    if (s->on->params.inference) return PAR_OK; /* nothing is walked */
+    bool trains = !s->on->params.inference;
+    if (!trains && !s->on->params.evaluates) return PAR_OK; /* nothing is walked */
     PAR_TRY(build_schedules(s, registry));
-    par_schedule *walked[3] = {s->schedules[s->on->mesh->coordinate[PAR_PP]], s->evaluate,
-                               s->single};
+    par_schedule *walked[3] = {s->evaluate, s->single,
+                               s->schedules[s->on->mesh->coordinate[PAR_PP]]};
     const par__executor_params p = {.mesh = s->on->mesh,
                                     .recorder = par_transport_recorder(s->on->transport),
                                     .backend = s->on->backend,
@@ -190,7 +192,7 @@ par_status par__stage_connect(par__stage *s, const par_registry *registry,
                                     .workspace_nbytes = s->workspace_nbytes,
                                     .scratch_layer = s->scratch_layer,
                                     .schedules = walked,
-                                    .n_schedules = 3,
+                                    .n_schedules = trains ? 3 : 2,
                                     .hooks = *hooks};
     return par__executor_create(&p, s->on->memory, &s->executor);
 }

@@ -55,8 +55,9 @@ static par_status draw_in_place(par_trainer *t) {
     return par__optimizer_adopt(&t->optimizer);
 }
 
-par_status par__trainer_ready(const par_trainer *t, bool trains) {
-    if (trains && t->on.params.inference)
+par_status par__trainer_ready(const par_trainer *t, par__need need) {
+    const par_trainer_params *p = &t->on.params;
+    if (p->inference && need > (p->evaluates ? PAR__WALKS : PAR__WEIGHTS))
         PAR_FAIL(PAR_ERR_ARG, "the trainer is for inference: it has weights alone");
     if (!t->has_weights)
         PAR_FAIL(PAR_ERR_ARG, "the trainer has no weights yet; legal after par_trainer_load, "
@@ -103,7 +104,8 @@ static par_status visit_segment(const par_trainer *t, const par__segment *s, con
 par_status par_trainer_visit(const par_trainer *t, par_state what, visit_fn *visit, void *user) {
     PAR_REQUIRE(t && visit);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__trainer_ready(t, what != PAR_STATE_WEIGHT || t->flat.dtype != PAR_F32));
+    bool whole = what == PAR_STATE_WEIGHT && t->flat.dtype == PAR_F32; /* no master weights */
+    PAR_TRY(par__trainer_ready(t, whole ? PAR__WEIGHTS : PAR__TRAINS));
     scaled gradient = {t->vote.gradient_scale, visit, user};
     if (what == PAR_STATE_V && !t->flat.v)
         PAR_FAIL(PAR_ERR_ARG, "SGD has no second moments to visit");

@@ -121,7 +121,7 @@ static par_status run_graph(par_trainer *t, const par_source *source, par__begun
 par_status par_trainer_step_begin(par_trainer *t, const par_source *source, float lr, bool stop) {
     par__begun *b = NULL;
     PAR_REQUIRE(t && source);
-    PAR_TRY(par__trainer_ready(t, true));
+    PAR_TRY(par__trainer_ready(t, PAR__TRAINS));
     PAR_TRY(par__vote_next(&t->vote, &b));
     int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
@@ -219,7 +219,7 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
                  "model's targets are not ids, of which some can be left out",
                  (long long)n, (long long)unit);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__trainer_ready(t, true));
+    PAR_TRY(par__trainer_ready(t, PAR__WALKS));
     par__enter(&t->on, PAR__PHASE_EVALUATE);
     return par__leave(&t->on, "validation", evaluate(t, source, first, n, loss));
 }
@@ -243,7 +243,7 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
                                void *user) {
     PAR_REQUIRE(t && x && targets && visit);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__trainer_ready(t, true));
+    PAR_TRY(par__trainer_ready(t, PAR__WALKS));
     given g = {x, targets, t->feed.x_nbytes, t->feed.targets_nbytes};
     const par_source source = {read_given, &g};
     par__walk_result result = {0};

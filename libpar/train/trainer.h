@@ -51,9 +51,10 @@ par_status par__trainer_backend(const par_trainer_params *params, const par_back
 /* state.c */
 par_status par__trainer_draw(par_trainer *trainer);
 par_status par__trainer_zero_moments(par_trainer *trainer);
-/* PAR_ERR_ARG, the same on all ranks: the weights are none yet; `trains`: or the trainer is for
- * inference. */
-par_status par__trainer_ready(const par_trainer *trainer, bool trains);
+/* What a call needs a trainer to have: weights; an executor, too; all of a training. */
+typedef enum { PAR__WEIGHTS, PAR__WALKS, PAR__TRAINS } par__need;
+/* PAR_ERR_ARG, the same on all ranks: the weights are none yet, or the trainer is for inference. */
+par_status par__trainer_ready(const par_trainer *trainer, par__need need);
 
 /* checkpoint_state.c: the copy's room, if the parameters allow as much. */
 par_status par__trainer_take_copy(par_trainer *trainer);

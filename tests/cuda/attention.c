@@ -151,7 +151,7 @@ static void check_deterministic(const par_backend *cuda) {
          "a workspace of %zu", nbytes);
     MUST_OK(par_attention_prepare(cuda, &large, &nbytes));
     MUST_FAIL(par_attention_backward_prepare(cuda, &large, &nbytes), PAR_ERR_UNSUPPORTED,
-              "0.01 GiB of workspace at B 1, T 1024");
+              "9.0 MiB of workspace at B 1, T 1024");
     MUST_FAIL(par_attention_backward_prepare(cuda, &large, &nbytes), PAR_ERR_UNSUPPORTED,
               "allow nondeterministic attention");
     point(&unseen, &m);

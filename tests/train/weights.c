@@ -169,6 +169,58 @@ static size_t infer(par_transport *transport, const par_model *model,
     return at;
 }
 
+/* The loss of 6 samples with weights from `noise`, by a trainer that can train or one that only
+ * evaluates: that one refuses the rest, and has memory for nothing else. */
+static double evaluate(par_transport *transport, const par_model *model,
+                       const par_transformer_config *config, int layout, par_dtype dtype,
+                       bool only) {
+    static int32_t x[256];
+    const int p = par_transport_size(transport);
+    par_trainer_params params =
+        check_params(model, layout == 0 ? p : 1, layout == 1 ? p : 1, layout == 2 ? p : 1, 1, 4);
+    const check_data data = {.vocab = config->vocab, .T = config->tokens};
+    const par_source source = check_source(&data);
+    par_trainer *t = NULL;
+    par_vote vote;
+    double loss = 0;
+    params.dtype = dtype;
+    params.zero = layout == 2;
+    params.undrawn = true;
+    params.inference = params.evaluates = only;
+    CHECK_OK(check_fit(config, &params));
+    CHECK_OK(par_trainer_create(transport, &params, &t));
+    if (!t) return 0;
+    CHECK_OK(par_trainer_load(t, noise, NULL));
+    CHECK_OK(par_trainer_evaluate(t, &source, 0, 6, &loss));
+    if (only) {
+        const par_memory *memory = par_trainer_memory(t);
+        CHECK_OK(par_trainer_forward(t, x, x, look, NULL));
+        CHECK_FAILS(par_trainer_step(t, &source, 0.1f, false, &vote), PAR_ERR_ARG, "for inference");
+        CHECK_FAILS(par_trainer_visit(t, PAR_STATE_M, see, NULL), PAR_ERR_ARG, "for inference");
+        CHECK(par_memory_nbytes(memory, PAR_MEM_GRADIENTS) == 0 &&
+                  par_memory_nbytes(memory, PAR_MEM_OPTIMIZER) == 0,
+              "there is memory for a training");
+    }
+    par_trainer_destroy(&t);
+    return loss;
+}
+
+/* The same loss, to the bit, over tp, pp or dp. */
+static void run_evaluates(par_transport *transport) {
+    par_transformer_config config;
+    par_model *model = NULL;
+    check_config(CHECK_GPT, &config);
+    CHECK_OK(par_transformer_create(&config, &model));
+    for (int k = 0; k < 9 && !harness_failed(); k++) {
+        double loss[2];
+        for (int i = 0; i < 2; i++)
+            loss[i] = evaluate(transport, model, &config, k / 3, (par_dtype)(k % 3), i == 1);
+        CHECK(loss[0] == loss[1] && loss[0] > 0, "layout %d in %s: %.17g, evaluated alone %.17g",
+              k / 3, par_dtype_name((par_dtype)(k % 3)), loss[0], loss[1]);
+    }
+    par_transformer_destroy(&model);
+}
+
 /* The same bits of weights and the same text as with a trainer that can train. */
 static void run_inference(par_transport *transport) {
     static char bytes[2][1 << 19];
@@ -194,6 +246,7 @@ static const harness_case cases[] = {
     {"threads", NULL, 1, run_threads, 0},     {"threads-tp4", NULL, 4, run_threads, 0},
     {"undrawn", NULL, 1, run_undrawn, 0},     {"undrawn-tp2", NULL, 2, run_undrawn, 0},
     {"inference", NULL, 1, run_inference, 0}, {"inference-tp4", NULL, 4, run_inference, 0},
+    {"evaluates", NULL, 2, run_evaluates, 0},
 };
 
 int main(int argc, char **argv) {

@@ -68,13 +68,22 @@ static par_status backward_run(par_stream *stream, const void *args, void *works
     return usable ? PAR_OK : par__cuda_attention_own_backward(stream, args, workspace);
 }
 
+static par_status decode_prepare(const void *args, size_t *workspace_nbytes) {
+    const par_attention_decode *a = args;
+    par__method_note("attention", NULL,
+                     "of a token over a cache of %lld in %s, B %lld H %lld K %lld D %lld: own "
+                     "kernels (cuDNN is not asked for it)",
+                     (long long)a->capacity, par__type_name(a->dtype), (long long)a->B,
+                     (long long)a->H, (long long)a->K, (long long)a->D);
+    return par__cuda_attention_decode_prepare(args, workspace_nbytes);
+}
+
 par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cudnn_attention_init(params));
     backend->kernels[PAR_OP_ATTENTION] = (par_kernel){"attention/cuda/cudnn+own", prepare, run};
     backend->kernels[PAR_OP_ATTENTION_BACKWARD] =
         (par_kernel){"attention_backward/cuda/cudnn+own", backward_prepare, backward_run};
     backend->kernels[PAR_OP_ATTENTION_DECODE] =
-        (par_kernel){"attention_decode/cuda/own", par__cuda_attention_decode_prepare,
-                     par__cuda_attention_decode};
+        (par_kernel){"attention_decode/cuda/own", decode_prepare, par__cuda_attention_decode};
     return PAR_OK;
 }

@@ -60,12 +60,12 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
     if (s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC || nbytes <= limit_nbytes) return PAR_OK;
     PAR_FAIL(
         PAR_ERR_UNSUPPORTED,
-        "device cuda: the deterministic backward of attention needs %.2f GiB of workspace at B "
-        "%lld, T %lld, %lld heads, more than its limit of %.2f GiB: raise the limit of the "
+        "device cuda: the deterministic backward of attention needs %.1f MiB of workspace at B "
+        "%lld, T %lld, H %lld, more than its limit of %.1f MiB: raise the limit of the "
         "attention workspace, allow nondeterministic attention (sums in any order), or work on "
         "less at a time (more tp, a smaller micro-batch)",
-        (double)nbytes / (1 << 30), (long long)s->B, (long long)s->T, (long long)s->H,
-        (double)limit_nbytes / (1 << 30));
+        (double)nbytes / (1 << 20), (long long)s->B, (long long)s->T, (long long)s->H,
+        (double)limit_nbytes / (1 << 20));
 }
 
 /* What is kept of a shape: the plan, or why there is none and own kernels do it. */

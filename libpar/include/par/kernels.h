@@ -98,6 +98,20 @@ typedef enum {
         PAR_OP_COUNT
 } par_op;
 
+/** Whether an operation is one that a backward alone runs. Not collective. */
+static inline bool par_op_is_backward(par_op op) {
+    switch (op) {
+    case PAR_OP_LAYERNORM_BACKWARD:
+    case PAR_OP_RMSNORM_BACKWARD:
+    case PAR_OP_ATTENTION_BACKWARD:
+    case PAR_OP_GELU_BACKWARD:
+    case PAR_OP_SWIGLU_BACKWARD:
+    case PAR_OP_EMBEDDING_BACKWARD:
+    case PAR_OP_XENT_BACKWARD: return true;
+    default: return false;
+    }
+}
+
 /* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass
  * over c would. */
 typedef enum {

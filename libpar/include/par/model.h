@@ -95,6 +95,7 @@ typedef struct {
     int64_t prompt;       /* decode_build: tokens of a call of `prompt`; 0: none follows */
     bool inference;       /* build: neither forward nor backward follows, so that no operation is
                              prepared; decode_build prepares its own */
+    bool forward_only;    /* build: no backward follows, and none of its operations is prepared */
     int16_t chunk;
     int16_t sublayer; /* a module with several tells whose parameters it registers; 0 before */
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
@@ -221,13 +222,15 @@ PAR_API float par_grad_beta(par_param *);
  *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args,
  *                                       size_t *max_nbytes);
  *
- * With build->inference nothing is prepared. Not collective. Errors: those of par_gemm_prepare.
+ * With build->inference nothing is prepared, with build->forward_only no backward. Not collective.
+ * Errors: those of par_gemm_prepare.
  */
 #define PAR_BUILD_PREPARE(OP, name, type)                                                          \
     static inline par_status par_build_prepare_##name(par_build *build, const type *args,          \
                                                       size_t *max_nbytes) {                        \
         size_t nbytes = 0;                                                                         \
-        if (build->inference) return PAR_OK;                                                       \
+        if (build->inference || (build->forward_only && par_op_is_backward(PAR_OP_##OP)))          \
+            return PAR_OK;                                                                         \
         par_status st = par_##name##_prepare(build->backend, args, &nbytes);                       \
         if (st == PAR_OK && nbytes > *max_nbytes) *max_nbytes = nbytes;                            \
         return st;                                                                                 \

@@ -60,6 +60,8 @@ typedef struct {
     bool inference;   /* weights alone, for par_trainer_load, _resume, _draw and a generator: no
                              gradients, no master weights, no moments, no activations of training,
                              and so no steps, evaluations, forwards and saved checkpoints */
+    bool evaluates;   /* with inference: activations of a forward, too, for par_trainer_evaluate
+                             and _forward; no operation of a backward is prepared */
     bool keep_logits; /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     bool documents_apart; /* no token attends to one of an earlier document of its sample, in
                              training and evaluation; for a model of ids */
