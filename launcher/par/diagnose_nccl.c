@@ -134,7 +134,7 @@ static json_t *hosts_of(const nccl_job *job, json_t *host) {
     return hosts;
 }
 
-static int write_matrix(const nccl_job *job, const nccl_table *t, const char *path) {
+static par_status write_matrix(const nccl_job *job, const nccl_table *t, const char *path) {
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
     int64_t at = 0; /* cells are sorted by row */
     for (int i = 0; i < t->n_rows; i++) {
@@ -162,10 +162,12 @@ static int write_matrix(const nccl_job *job, const nccl_table *t, const char *pa
                              job->n_ranks, "hosts", hosts_of(job, host), "host", host, "complete",
                              t->n_missing == 0, "columns", "from", "to", "logical_nbytes",
                              "ring_nbytes", "lines", lines, "operations", operations);
-    int bad = root ? json_dump_file(root, path, JSON_COMPACT) : -1;
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
-    if (bad) fprintf(stderr, "par diagnose nccl-matrix: %s cannot be written\n", path);
-    return bad;
+    par_status st = text ? par_tool_write(path, text, strlen(text))
+                         : par_error_set(PAR_ERR_MEMORY, "no host memory for %s", path);
+    free(text);
+    return st;
 }
 
 static int refuse(void) {
@@ -187,10 +189,12 @@ static int join(const char *directory) {
     print_head(&job);
     print_rows(&table);
     print_notes(&job, &table);
-    int bad = write_matrix(&job, &table, path);
+    par_status st = write_matrix(&job, &table, path);
     nccl_traffic_free(&table);
     nccl_files_free(&job);
-    return bad ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (st == PAR_OK) return EXIT_SUCCESS;
+    refuse();
+    return EXIT_FAILURE;
 }
 
 int par_diagnose_nccl(int argc, char **argv) {
