@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -188,6 +189,12 @@ static uint64_t number_of(const char *variable, uint64_t otherwise) {
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 void mutate_run(const char *name, mutate_target *target, const void *sound, size_t n, long runs) {
     static uint8_t b[MUTATE_CAPACITY];
     uint64_t series = 1469598103934665603u; /* FNV-1a of the name */
@@ -195,6 +202,7 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
     for (const char *c = name; *c; c++) series = (series ^ (uint8_t)*c) * 1099511628211u;
     series += number_of("PAR_SEED", 0) * 0x9e3779b97f4a7c15u;
     runs = (long)number_of("PAR_FUZZ_RUNS", (uint64_t)runs);
+    double begin = seconds();
     CHECK(n <= sizeof b && ask(target, sound, n) == 0, "%s: the sound file is refused", name);
     for (; done < runs && n <= sizeof b && !harness_failed(); done++) {
         size_t k = n;
@@ -205,7 +213,9 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
         for (size_t m = 1 + draw(draw(2) ? 1 : draw(8) ? 4 : 32); m > 0; m--) k = mutate(b, k);
         accepted += ask(target, b, k) == 0;
     }
-    printf("# %s: %ld executions, %ld accepted\n", name, done, accepted);
+    printf("# %s: %ld executions, %ld accepted, %.0f per second\n", name, done, accepted,
+           (double)done / (seconds() - begin));
+    fflush(stdout); /* a long series may be followed by one that is killed */
     CHECK(harness_failed() || (accepted > 0 && accepted < done), "%s: %ld of %ld were accepted",
           name, accepted, done);
 }

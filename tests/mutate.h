@@ -4,7 +4,7 @@
  * when a promise is broken; under a sanitizer every bad access and every overflow is found too.
  *
  * PAR_FUZZ_RUNS: executions per sound file, for the long form. PAR_SEED: another series, 0 by
- * default. Each series prints its executions, and how many inputs were accepted.
+ * default. Each series prints its executions, how many inputs were accepted, and its speed.
  */
 #ifndef PAR_TESTS_MUTATE_H
 #define PAR_TESTS_MUTATE_H

@@ -82,7 +82,11 @@ static par_status save(const checkpoint_settings *s, const model *m, const check
         char size[32];
         printf("saved %s | %s | %s\n", result->path, checkpoint_size((double)result->nbytes, size),
                pairs->values[pairs->n - 1]);
-        if (result->notes.n) printf("note: %s", result->notes.text);
+        for (const char *line = result->notes.text; *line;) {
+            size_t n = strcspn(line, "\n");
+            printf("note: %.*s\n", (int)n, line);
+            line += n + (line[n] == '\n');
+        }
     }
     par_comm_destroy(&world);
     par_transport_destroy(&transport);

@@ -13,6 +13,19 @@
 
 enum { PATH = 4352 };
 
+/* With errno's text. */
+static par_status copy_error(const char *target, const char *verb, int error) {
+    bool full = error == ENOSPC || error == EDQUOT;
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s%s", target, verb, strerror(error),
+                         full ? "; make room, or name another place" : "");
+}
+
+/* Behind errors of before, which `error` is. */
+static int close_written(FILE *out, int error) {
+    bool closed = !out || fclose(out) == 0;
+    return error ? error : closed ? 0 : errno;
+}
+
 /* The files that are there; how many. */
 static int copy_files(const char *from, const char *to, par_status *st) {
     static char block[1 << 16];
@@ -28,14 +41,17 @@ static int copy_files(const char *from, const char *to, par_status *st) {
         if (!in && *st == PAR_OK && errno != ENOENT && errno != ENOTDIR)
             *st = par_error_set(PAR_ERR_IO, "%s: cannot be opened: %s", source, strerror(errno));
         if (!in) continue;
-        bool good = out != NULL;
-        for (size_t k; good && (k = fread(block, 1, sizeof block, in)) > 0;)
-            good = fwrite(block, 1, k, out) == k;
-        good = good && !ferror(in);
-        if (out && fclose(out) != 0) good = false;
+        int error = out ? 0 : errno, unread = 0;
+        for (size_t k; !error && (k = fread(block, 1, sizeof block, in)) > 0;)
+            if (fwrite(block, 1, k, out) != k) error = errno;
+        if (ferror(in)) unread = errno;
         fclose(in);
-        if (!good) *st = par_error_set(PAR_ERR_IO, "%s: cannot be copied to %s", source, target);
-        n += good;
+        error = close_written(out, error);
+        if (unread)
+            *st = copy_error(source, "read", unread);
+        else if (error)
+            *st = copy_error(target, "written", error);
+        n += !unread && !error;
     }
     return n;
 }
@@ -50,11 +66,11 @@ static par_status write_blob(const par_checkpoint *c, const par_checkpoint_tenso
     par_status st = bytes ? par_checkpoint_read(c, t, offset, extent, PAR_U8, bytes)
                           : par_error_set(PAR_ERR_MEMORY, "no host memory for %s", t->name);
     FILE *out = st == PAR_OK ? fopen(target, "wb") : NULL;
-    bool good = out && fwrite(bytes, 1, (size_t)t->global[0], out) == (size_t)t->global[0];
-    if (out && fclose(out) != 0) good = false;
+    int error = st == PAR_OK && !out ? errno : 0;
+    if (out && fwrite(bytes, 1, (size_t)t->global[0], out) != (size_t)t->global[0]) error = errno;
+    error = close_written(out, error);
     free(bytes);
-    if (st != PAR_OK || good) return st;
-    return par_error_set(PAR_ERR_IO, "%s: cannot be written", target);
+    return st != PAR_OK || !error ? st : copy_error(target, "written", error);
 }
 
 /* Those of the files above that the checkpoint carries; how many. */

@@ -70,6 +70,10 @@ static int print_table(const checkpoint_settings *s, const checkpoint_paths *lis
         const par_checkpoint_result *info = par_checkpoint_info(c);
         bool whole = c && !damage[i] && sizes_fit(info);
         bool trained = c && !checkpoint_value(c, CHECKPOINT_ORIGIN);
+        if (!whole && checkpoint_is_gone(path)) {
+            printf("%-17s  was removed meanwhile\n", slash ? slash + 1 : path);
+            continue;
+        }
         printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %8s  %s\n", slash ? slash + 1 : path,
                date_of(path, date), c ? checkpoint_size((double)info->nbytes, size) : "-",
                c ? info->n_ranks : 0, c ? layout_of(c, layout) : "-",

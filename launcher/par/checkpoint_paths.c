@@ -60,6 +60,11 @@ par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
     return st;
 }
 
+bool checkpoint_is_gone(const char *path) {
+    struct stat info;
+    return stat(path, &info) != 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 void checkpoint_paths_free(checkpoint_paths *list) {
     for (int i = 0; i < list->n; i++) free(list->paths[i]);
     free(list->paths);

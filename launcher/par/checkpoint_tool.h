@@ -84,6 +84,8 @@ void checkpoint_pair_add(checkpoint_pairs *pairs, const char *name, const char *
 /* The directory itself if it is a checkpoint, else all in it, also those that were set aside. */
 par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out);
 void checkpoint_paths_free(checkpoint_paths *paths);
+/* One that was found and is not there any more: a run that goes on removes its older ones. */
+bool checkpoint_is_gone(const char *path);
 /* The value of a pair; NULL: it has none of this name. */
 const char *checkpoint_value(const par_checkpoint *c, const char *name);
 /* "1.5 GiB" into text; returns it. */

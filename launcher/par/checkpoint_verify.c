@@ -70,7 +70,8 @@ par_status checkpoint_verify_all(par_checkpoint *const *checkpoints, int n, int 
     return w.status == PAR_OK ? PAR_OK : par_error_set(w.status, "%s", w.error);
 }
 
-/* One checkpoint; returns the exit code. */
+/* One checkpoint; returns the exit code. One that its run removed meanwhile is neither sound nor
+ * damaged. */
 static int verify_one(const checkpoint_settings *s, const char *path) {
     par_checkpoint *c = NULL;
     char *damage = NULL, size[32];
@@ -80,7 +81,10 @@ static int verify_one(const checkpoint_settings *s, const char *path) {
     double time = par_tool_seconds() - begin;
     double nbytes = c ? (double)par_checkpoint_info(c)->nbytes : 0;
     int code = st == PAR_OK && !damage ? EXIT_SUCCESS : CHECKPOINT_FOUND;
-    if (st == PAR_ERR_FORMAT || damage)
+    if (code != EXIT_SUCCESS && checkpoint_is_gone(path)) {
+        printf("%s: was removed meanwhile\n", path);
+        code = EXIT_SUCCESS;
+    } else if (st == PAR_ERR_FORMAT || damage)
         printf("%s: damaged: %s\n", path, damage ? damage : par_error());
     else if (st != PAR_OK)
         code = checkpoint_failed("verify");

@@ -247,26 +247,29 @@ static void print_table(const analysis *a) {
 }
 
 static par_status write_csv(const analysis *a) {
-    FILE *file = fopen(a->csv, "w");
-    if (!file)
-        return par_error_set(PAR_ERR_IO, "%s: cannot be created: %s", a->csv, strerror(errno));
-    fprintf(file, "%s,runs,steps,tokens,device_hours,kwh,cost,cost_million_tokens\n",
+    char *text = NULL;
+    size_t nbytes = 0;
+    FILE *out = open_memstream(&text, &nbytes);
+    if (!out) return par_error_set(PAR_ERR_MEMORY, "no host memory for %s", a->csv);
+    fprintf(out, "%s,runs,steps,tokens,device_hours,kwh,cost,cost_million_tokens\n",
             par_choice_name(ways, a->by));
     for (int i = 0; i < a->n; i++) {
         const sums *s = &a->rows[i].all;
-        putc('"', file); /* RFC 4180 */
+        putc('"', out); /* RFC 4180 */
         for (const char *c = a->rows[i].name; *c; c++) {
-            if (*c == '"') putc('"', file);
-            putc(*c, file);
+            if (*c == '"') putc('"', out);
+            putc(*c, out);
         }
-        fprintf(file, "\",%lld,%lld,%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)s->runs,
+        fprintf(out, "\",%lld,%lld,%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)s->runs,
                 (long long)s->steps, (long long)s->tokens, s->device_hours, s->joules / 3.6e6,
                 s->money, per_million(s));
     }
-    bool whole = !ferror(file);
-    if (fclose(file) != 0 || !whole)
-        return par_error_set(PAR_ERR_IO, "%s: cannot be written: %s", a->csv, strerror(errno));
-    return PAR_OK;
+    bool whole = !ferror(out);
+    whole = fclose(out) == 0 && whole;
+    par_status st = whole ? par_tool_write(a->csv, text, nbytes)
+                          : par_error_set(PAR_ERR_MEMORY, "no host memory for %s", a->csv);
+    free(text);
+    return st;
 }
 
 static par_status analyze_all(analysis *a, const par_words *runs) {

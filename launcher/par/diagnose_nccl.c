@@ -210,7 +210,7 @@ static json_t *cell_of(const nccl_cell *c, bool network) {
 }
 
 /* What operations ask for, or what went through the network. */
-static int write_matrix(const nccl_job *job, const nccl_table *t, const char *path, bool network) {
+static par_status write_matrix(const nccl_job *job, const nccl_table *t, const char *path, bool network) {
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
     int64_t at = 0; /* cells are sorted by row */
     for (int i = 0; i < t->n_rows; i++) {
@@ -236,10 +236,12 @@ static int write_matrix(const nccl_job *job, const nccl_table *t, const char *pa
                   network ? "NCCL's network" : "libpar_nccl_record", "ranks", job->n_ranks, "hosts",
                   hosts_of(job, host), "host", host, "complete", complete(job, t), "columns",
                   columns, "lines", lines, "operations", operations);
-    int bad = root ? json_dump_file(root, path, JSON_COMPACT) : -1;
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
-    if (bad) fprintf(stderr, "par diagnose nccl-matrix: %s cannot be written\n", path);
-    return bad;
+    par_status st = text ? par_tool_write(path, text, strlen(text))
+                         : par_error_set(PAR_ERR_MEMORY, "no host memory for %s", path);
+    free(text);
+    return st;
 }
 
 static int refuse(void) {
@@ -265,13 +267,15 @@ static int join(const char *directory) {
     print_rows(&table);
     if (profiled) print_profile(&table);
     print_notes(&job, &table);
-    int bad = write_matrix(&job, &table, path, false);
-    if (profiled && !bad) bad = write_matrix(&job, &table, network, true);
-    if (profiled && !bad)
+    par_status st = write_matrix(&job, &table, path, false);
+    if (profiled && st == PAR_OK) st = write_matrix(&job, &table, network, true);
+    if (profiled && st == PAR_OK)
         printf("between processes through the network: par diagnose comm-matrix %s\n", network);
     nccl_traffic_free(&table);
     nccl_files_free(&job);
-    return bad ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (st == PAR_OK) return EXIT_SUCCESS;
+    refuse();
+    return EXIT_FAILURE;
 }
 
 int par_diagnose_nccl(int argc, char **argv) {

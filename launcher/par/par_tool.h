@@ -40,6 +40,9 @@ typedef enum {
 /* Before any work: a plain file under this name that is of another kind is a problem. NULL, nothing
  * there, an empty file: none. What is no plain file is left to who writes. */
 void par_tool_output(const char *option, const char *path, par_output kind, par_problems *problems);
+/* A file with these bytes, under another name first: nobody sees half of it, and what is there
+ * stays if it cannot be written. What is there and is no plain file (a device) is written to. */
+par_status par_tool_write(const char *path, const void *data, size_t nbytes);
 
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */

@@ -1,11 +1,11 @@
 /* What pages of HTML are made of, see report.h: escaped text, tables, numbers with units. */
 #define _POSIX_C_SOURCE 200809L
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "par_tool.h"
 #include "report.h"
 
 void report_put(report_page *p, const char *format, ...) {
@@ -62,25 +62,6 @@ par_status report_page_begin(report_page *p, const char *title) {
     return PAR_OK;
 }
 
-static par_status write_error(const char *path) {
-    return par_error_set(PAR_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-}
-
-/* Under another name first, so that no reader sees half a page. */
-static par_status write_page(const report_page *p, const char *path) {
-    char temporary[4200];
-    if (snprintf(temporary, sizeof temporary, "%s.par-tmp", path) >= (int)sizeof temporary)
-        return par_error_set(PAR_ERR_ARG, "%.64s...: the path is too long", path);
-    FILE *file = fopen(temporary, "wb");
-    if (!file) return write_error(path);
-    bool good = fwrite(p->text, 1, p->nbytes, file) == p->nbytes;
-    good = fclose(file) == 0 && good;
-    if (good && rename(temporary, path) == 0) return PAR_OK;
-    par_status st = write_error(path);
-    remove(temporary);
-    return st;
-}
-
 par_status report_page_end(report_page *p, const char *path) {
     par_status st = PAR_OK;
     if (p->in_section) report_put(p, "</section>\n");
@@ -90,7 +71,7 @@ par_status report_page_end(report_page *p, const char *path) {
     if (!whole)
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for a page");
     else if (path)
-        st = write_page(p, path);
+        st = par_tool_write(path, p->text, p->nbytes);
     free(p->text);
     *p = (report_page){0};
     return st;

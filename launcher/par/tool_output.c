@@ -1,6 +1,6 @@
 /*
- * What lies under the name of an output. A file of the kind that is written, from a run before, is
- * replaced; any other may be somebody's work, and stays.
+ * What lies under the name of an output, and writing it. A file of the kind that is written, from a
+ * run before, is replaced; any other may be somebody's work, and stays.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -53,4 +53,27 @@ void par_tool_output(const char *option, const char *path, par_output kind,
                 "%s %s: is there, and is not %s; it is not replaced; legal: another name, or to "
                 "remove it",
                 option, path, kinds[kind].name);
+}
+
+static par_status write_error(const char *path) {
+    bool full = errno == ENOSPC || errno == EDQUOT;
+    return par_error_set(PAR_ERR_IO, "%s: cannot be written: %s%s", path, strerror(errno),
+                         full ? "; make room, or name another place" : "");
+}
+
+par_status par_tool_write(const char *path, const void *data, size_t nbytes) {
+    char temporary[4200];
+    struct stat info;
+    bool plain = stat(path, &info) != 0 || S_ISREG(info.st_mode);
+    int n = snprintf(temporary, sizeof temporary, "%s%s", path, plain ? ".par-tmp" : "");
+    if (n >= (int)sizeof temporary)
+        return par_error_set(PAR_ERR_ARG, "%.64s...: the path is too long", path);
+    FILE *file = fopen(temporary, "wb");
+    if (!file) return write_error(path);
+    bool good = fwrite(data, 1, nbytes, file) == nbytes;
+    good = fclose(file) == 0 && good;
+    if (good && (!plain || rename(temporary, path) == 0)) return PAR_OK;
+    par_status st = write_error(path);
+    if (plain) remove(temporary);
+    return st;
 }

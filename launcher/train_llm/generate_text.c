@@ -32,6 +32,7 @@ static void print_safely(const unsigned char *c, size_t n) {
 /* How a run goes on. */
 typedef struct {
     llm_generation *sample;
+    llm_world *world;
     const llm_prompt *prompt;
     int64_t n_new;
     double begin, first; /* s: of the run, and when its first tokens were there */
@@ -66,12 +67,18 @@ static par_status decode(const llm_generation *p, const llm_prompt *prompt, cons
     return PAR_OK;
 }
 
-/* The first string of --stop in the text's new tokens. */
+/* The first string of --stop in the text's new tokens. A rank that cannot look for it could go on
+ * where its peers end. */
 static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
     const llm_generation *p = r->sample;
     unsigned char *text;
     size_t n;
-    if (p->n_stops == 0 || decode(p, r->prompt, ids, t->n, &text, &n) != PAR_OK) return;
+    if (p->n_stops == 0) return;
+    par_status st = decode(p, r->prompt, ids, t->n, &text, &n);
+    if (st != PAR_OK) {
+        (void)par_transport_abort(r->world->transport, st, par_error());
+        return;
+    }
     for (int i = 0; i < p->n_stops; i++) {
         const unsigned char *at = memmem(text, n, p->stops[i], strlen(p->stops[i]));
         size_t cut = at ? (size_t)(at - text) : t->cut;
@@ -134,7 +141,11 @@ typedef struct {
 static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generation *p, int k,
                               totals *all) {
     const llm_prompt *prompt = &p->prompts[k];
-    run r = {.sample = p, .prompt = prompt, .n_new = prompt->n_new, .begin = llm_world_seconds()};
+    run r = {.sample = p,
+             .world = w,
+             .prompt = prompt,
+             .n_new = prompt->n_new,
+             .begin = llm_world_seconds()};
     const par_generation what = {.prompt = p->batch,
                                  .n_prompt = prompt->n,
                                  .n_new = prompt->n_new,

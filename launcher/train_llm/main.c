@@ -46,15 +46,31 @@ static _Noreturn void leave(int code, bool broken) {
     exit(code);
 }
 
-/* `alone`: peers do not know of it, and may be waiting for this rank. */
-static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone) {
+/* `tells`: this rank prints what is wrong. `alone`: peers do not know of it, and may be waiting for
+ * this rank. */
+static _Noreturn void end(par_status st, const llm_run *r, bool tells, bool alone) {
     char text[PAR_ERROR_NBYTES + 256], options[256] = "";
     if (st == PAR_ERR_UNSUPPORTED) /* what the library refuses by fields' values, not by options' */
         llm_settle_option_names(par_error(), options, sizeof options);
     snprintf(text, sizeof text, "%s%s", par_error(), options);
-    if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || alone))
+    if (st != PAR_OK && st != PAR_ERR_STOPPED && (tells || alone))
         report_end(r, par_status_text(st), text);
     leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
+}
+
+/* From the options, on all ranks or on none: what is wrong on one host alone, as another libhdf5
+ * there, ends all. The lowest rank that has something to say says it. */
+static void settle_all(llm_run *r, const llm_world *w, par_problems *problems) {
+    par_status st = PAR_OK;
+    if (!r->set.import || problems->n) st = llm_settle(r, w->size, problems);
+    int first = llm_world_refuses(w, &st);
+    if (st == PAR_OK) return;
+    if (first > 0 && first == w->rank) {
+        static char why[PAR_ERROR_NBYTES];
+        snprintf(why, sizeof why, "%s", par_error());
+        (void)par_error_set(st, "on rank %d alone, or on some others too:\n%s", first, why);
+    }
+    end(st, r, w->rank == first, false);
 }
 
 /* One process for all ranks: what is wrong with the options, and with the files if they must be
@@ -155,21 +171,18 @@ int main(int argc, char **argv) {
         leave(EXIT_OK, false);
     }
     llm_settle_options(&r, &w, &problems);
-    if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank, false);
+    if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank == 0, false);
     llm_world_check_singletons(w.size, &problems);
-    if (!r.set.import || problems.n) {
-        par_status st = llm_settle(&r, w.size, &problems);
-        if (st != PAR_OK) end(st, &r, w.rank, st == PAR_ERR_MEMORY);
-    }
+    settle_all(&r, &w, &problems);
     par_status st = llm_run_make(&r, &w);
-    if (st != PAR_OK) end(st, &r, w.rank, false);
+    if (st != PAR_OK) end(st, &r, w.rank == 0, false);
     llm_watch_begin(&r, &w);
     llm_watch_waits(true);
     st = llm_world_connect(&w, &r.set);
     llm_watch_waits(false);
     if (st == PAR_OK) llm_watch_transport(w.transport);
     if (st == PAR_OK) st = llm_world_talk(&w);
-    if (st != PAR_OK) end(st, &r, w.rank, true);
+    if (st != PAR_OK) end(st, &r, true, true);
     st = run_connected(&r, &w);
     if (par_transport_broken(w.transport)) {
         /* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others
@@ -182,5 +195,5 @@ int main(int argc, char **argv) {
     par_transformer_destroy(&r.model);
     llm_watch_end();
     llm_world_disconnect(&w);
-    end(st, &r, w.rank, false);
+    end(st, &r, w.rank == 0, false);
 }

@@ -92,9 +92,9 @@ extern const par_transformer_config llm_small;
 void llm_settle_options(llm_run *, const llm_world *, par_problems *);
 /* The model of --import, in place of one that was guessed. */
 void llm_settle_import(llm_run *, const par_transformer_config *);
-/* Everything that can be told from the options, the configuration and the world's size. Every rank
- * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
- * that were there before among them. */
+/* Everything that can be told from the options, the configuration and the world's size, without
+ * communication. Ranks come to the same answer, but for what is wrong with one host. Errors:
+ * PAR_ERR_OPTION with all problems, those that were there before among them. */
 par_status llm_settle(llm_run *, int world_size, par_problems *);
 /* No option says how large the vocabulary is, and the default model fits any. */
 bool llm_settle_vocab_is_open(const llm_run *);
@@ -151,6 +151,9 @@ void llm_world_meet(void);
  * may be waiting for this rank, so the job is torn down with this code. */
 void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
+/* Before there is a transport: *st becomes that of the lowest rank with an error, which is
+ * returned; w->size: no rank has one. Collective. */
+int llm_world_refuses(const llm_world *, par_status *st);
 /* Rank 0's bytes to all, before there is a transport. Collective. */
 void llm_world_share(void *data, size_t nbytes);
 

@@ -143,6 +143,19 @@ void llm_world_share(void *data, size_t nbytes) {
 #endif
 }
 
+int llm_world_refuses(const llm_world *w, par_status *st) {
+    int first = *st == PAR_OK ? w->size : w->rank;
+#if TRAIN_LLM_MPI
+    int code = (int)*st;
+    if (w->size == 1) return first;
+    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (first == w->size) return first;
+    MPI_Bcast(&code, 1, MPI_INT, first, MPI_COMM_WORLD);
+    *st = (par_status)code;
+#endif
+    return first;
+}
+
 par_status llm_world_connect(llm_world *w, const llm_settings *s) {
     par_transport_params params = llm_world_transport_params(s);
 #if TRAIN_LLM_MPI

@@ -268,3 +268,12 @@ void par__writer_abort(par__writer *writer) {
     free(writer->temporary);
     *writer = (par__writer){.fd = -1};
 }
+
+par_status par__replace_file(const char *path, const void *data, size_t nbytes) {
+    par__writer writer;
+    PAR_TRY(par__writer_open(path, &writer));
+    par_status st = par__writer_write(&writer, data, nbytes);
+    if (st == PAR_OK) return par__writer_commit(&writer);
+    par__writer_abort(&writer);
+    return st;
+}

@@ -88,5 +88,7 @@ par_status par__writer_commit(par__writer *writer);
 par_status par__writer_commit_pair(par__writer *first, par__writer *second);
 /* Remove the temporary file; nothing happens after a commit. */
 void par__writer_abort(par__writer *writer);
+/* All of it with these bytes. */
+par_status par__replace_file(const char *path, const void *data, size_t nbytes);
 
 #endif

@@ -197,15 +197,6 @@ static bool put_rows(FILE *file, const par_option *options, int n) {
     return fclose(file) == 0 && whole;
 }
 
-static par_status replace(const char *path, const char *text, size_t nbytes) {
-    par__writer writer;
-    PAR_TRY(par__writer_open(path, &writer));
-    par_status st = par__writer_write(&writer, text, nbytes);
-    if (st == PAR_OK) return par__writer_commit(&writer);
-    par__writer_abort(&writer);
-    return st;
-}
-
 par_status par_options_save(const par_option *options, int n, const char *path) {
     PAR_REQUIRE(options && path);
     char *text = NULL;
@@ -214,7 +205,7 @@ par_status par_options_save(const par_option *options, int n, const char *path) 
     par_status st = PAR_OK;
     if (!file || !put_rows(file, options, n))
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d options", n);
-    if (st == PAR_OK) st = replace(path, text, nbytes);
+    if (st == PAR_OK) st = par__replace_file(path, text, nbytes);
     free(text);
     return st;
 }

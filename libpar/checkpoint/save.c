@@ -67,8 +67,8 @@ static par_status gather_parts(par__saving *s) {
 /* Every rank's file is on the disk. */
 static par_status gather(par__saving *s) {
     PAR_TRY(gather_parts(s));
-    if (s->jobs_lay_out) return PAR_OK;
-    return par_comm_agree(s->world, s->first ? par__save_index(s) : PAR_OK);
+    bool mine = s->first && !s->jobs_lay_out;
+    return par_comm_agree(s->world, mine ? par__save_index(s) : PAR_OK);
 }
 
 static void free_parts(par__saving *s) {
@@ -218,10 +218,13 @@ static par_status check_memory(const par_checkpoint_run *runs, int n) {
     return PAR_OK;
 }
 
-/* What may fail on one rank alone; *out also then, but for want of memory. */
+/* What may fail on one rank alone; *out also then, unless the parameters are wrong or there is no
+ * memory for it. */
 static par_status make(par_comm *world, const par_checkpoint_params *params,
                        const par_checkpoint_run *runs, int n_runs, bool background,
                        par__saving **out) {
+    PAR_REQUIRE(n_runs >= 0 && (runs || n_runs == 0));
+    PAR_TRY(check_params(params));
     const char *missing = par_checkpoint_missing(); /* on this rank's node */
     if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     par__saving *s = *out = calloc(1, sizeof *s);
@@ -239,8 +242,7 @@ static par_status make(par_comm *world, const par_checkpoint_params *params,
 static par_status begin(par_comm *world, const par_checkpoint_params *params,
                         const par_checkpoint_run *runs, int n_runs, bool background,
                         par__saving **out) {
-    PAR_REQUIRE(world && n_runs >= 0 && (runs || n_runs == 0));
-    PAR_TRY(check_params(params));
+    PAR_REQUIRE(world);
     par__saving *s = NULL;
     par_status st = par_comm_agree(world, make(world, params, runs, n_runs, background, &s));
     if (st == PAR_OK && params->check_only) st = check_runs(s);

@@ -182,5 +182,5 @@ par_status par__save_begin(par__saving *s) {
     PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
     PAR_TRY(set_names(s));
     PAR_TRY(par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK));
-    return s->jobs_lay_out ? PAR_OK : par_comm_agree(s->world, par__save_shard(s));
+    return par_comm_agree(s->world, s->jobs_lay_out ? PAR_OK : par__save_shard(s));
 }

@@ -102,12 +102,6 @@ bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH])
 
 par_status par__write_latest(const char *directory, const char *name) {
     char path[PAR__PATH], text[PAR__NAME + 1];
-    par__writer file;
     PAR_TRY(par__path(path, directory, "latest"));
-    PAR_TRY(par__writer_open(path, &file));
-    par_status st =
-        par__writer_write(&file, text, (size_t)snprintf(text, sizeof text, "%s\n", name));
-    if (st == PAR_OK) return par__writer_commit(&file);
-    par__writer_abort(&file);
-    return st;
+    return par__replace_file(path, text, (size_t)snprintf(text, sizeof text, "%s\n", name));
 }

@@ -194,9 +194,10 @@ static par_status begin(const char *directory, bool unfinished, char path[PAR__P
         PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
     PAR_TRY(par__path(path, directory, "config.json"));
     PAR_TRY(par__make_directories(directory));
-    PAR_TRY(par__writer_open(path, config));
-    if (unfinished) remove_unfinished(directory);
-    return PAR_OK;
+    par_status st = par__writer_open(path, config);
+    if (st == PAR_OK && unfinished) remove_unfinished(directory);
+    if (st != PAR_OK && !unfinished) rmdir(directory); /* an empty one would be refused next time */
+    return st;
 }
 
 static par_status write_index(const writing *w) {

@@ -273,18 +273,35 @@ static void put_circle(writer *w, const par__hang *h) {
     put(w, "they started different operations (--check-comm names them before they hang)");
 }
 
-static void put_culprits(writer *w, const par__hang *h, double waited_s) {
+static void put_names(writer *w, const par__hang *h) {
     const char *separator = " ";
-    if (h->n_culprits == 0)
-        put(w, "no rank waits for one that does not arrive");
-    else if (waited_s > 0)
-        put(w, "nothing has moved for %.1f s: ", waited_s);
-    if (h->n_culprits > 0) put(w, h->n_culprits > 1 ? "ranks" : "rank");
+    put(w, h->n_culprits > 1 ? "ranks" : "rank");
     for (int i = 0; i < h->size; i++) {
         if (!h->ranks[i].culprit) continue;
         put(w, "%s%d", separator, i);
         separator = ", ";
     }
+}
+
+/* Who waited for nobody worked when all were killed, and need not be the one that went first. */
+static void put_unknown(writer *w, const par__hang *h) {
+    put(w,
+        "all ranks are gone, within a second or two, and nothing told them to end: which one was "
+        "first is not known here; the launcher may have said it");
+    if (h->n_culprits > 0 && !h->circle) {
+        put(w, "; ");
+        put_names(w, h);
+        put(w, " waited for nobody");
+    }
+    put(w, "\n");
+}
+
+static void put_culprits(writer *w, const par__hang *h, double waited_s) {
+    if (h->n_culprits == 0)
+        put(w, "no rank waits for one that does not arrive");
+    else if (waited_s > 0)
+        put(w, "nothing has moved for %.1f s: ", waited_s);
+    if (h->n_culprits > 0) put_names(w, h);
     if (h->circle)
         put_circle(w, h);
     else if (h->n_culprits > 0)
@@ -295,9 +312,8 @@ static void put_culprits(writer *w, const par__hang *h, double waited_s) {
 void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nbytes) {
     writer w = {text, nbytes, 0};
     if (h->all_gone == PAR__GONE_TOLD) put(&w, "all ranks are gone, told to end by a signal: ");
-    if (h->all_gone == PAR__GONE_UNTOLD && (h->circle || h->n_culprits == 0))
-        put(&w, "all ranks are gone, within a second or two, and nothing told them to end: which "
-                "one was first is not known here; the launcher may have said it\n");
+    if (h->all_gone == PAR__GONE_UNTOLD)
+        put_unknown(&w, h);
     else
         put_culprits(&w, h, waited_s);
     for (int pass = 0; pass < 2; pass++)

@@ -8,7 +8,8 @@
  * come through.
  *
  * Of ranks that are all gone, those count as alive that a signal had told to end, which is what a
- * launcher does when one is gone.
+ * launcher does when one is gone. Hydra, MPICH's, tells nobody and kills all within milliseconds:
+ * then nobody is named, as who worked at that moment need not be who was gone first.
  */
 #ifndef PAR__HANG_H
 #define PAR__HANG_H

@@ -113,7 +113,7 @@ par_status par_matrix_write_hdf5(const par_matrix *m, const char *path) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     void *image = make(m, dense, &nbytes);
     H5Eset_auto2(H5E_DEFAULT, print, user);
-    par_status st = image ? par__write_file(path, image, nbytes)
+    par_status st = image ? par__replace_file(path, image, nbytes)
                           : par_error_set(PAR_ERR_MEMORY, "%s: libhdf5 could not make it", path);
     free(image);
     free(dense);

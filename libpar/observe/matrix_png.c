@@ -124,8 +124,15 @@ static void text(void *at, par__text_kind kind, par__anchor anchor, double x, do
     d->f.show(d->to, words);
 }
 
+typedef struct {
+    par__writer file;
+    par_status status; /* of the first piece that could not be written, whose message stays */
+} output;
+
 static int write_bytes(void *user, const unsigned char *data, unsigned n) {
-    return par__writer_write(user, data, n) == PAR_OK ? SUCCESS : NO_MEMORY;
+    output *to = user;
+    if (to->status == PAR_OK) to->status = par__writer_write(&to->file, data, n);
+    return to->status == PAR_OK ? SUCCESS : NO_MEMORY;
 }
 
 static par_status draw(drawing *d, const par_matrix *m, par_matrix_quantity quantity, int height,
@@ -149,7 +156,7 @@ static par_status draw(drawing *d, const par_matrix *m, par_matrix_quantity quan
 par_status par_matrix_write_png(const par_matrix *m, par_matrix_quantity quantity,
                                 const char *path) {
     drawing d = {0};
-    par__writer writer;
+    output to = {.status = PAR_OK};
     PAR_REQUIRE(m && path && quantity >= 0 && quantity < PAR_MATRIX_QUANTITIES);
     if (!load(&d.f)) {
         if (d.f.library) dlclose(d.f.library);
@@ -161,12 +168,14 @@ par_status par_matrix_write_png(const par_matrix *m, par_matrix_quantity quantit
     int height = par__page_height(m);
     surface *pixels = d.f.surface_create(RGB24, SCALE * PAR__SVG_WIDTH, SCALE * height);
     par_status st = draw(&d, m, quantity, height, pixels);
-    if (st == PAR_OK) st = par__writer_open(path, &writer);
-    if (st == PAR_OK && d.f.write(pixels, write_bytes, &writer) == SUCCESS) {
-        st = par__writer_commit(&writer);
+    if (st == PAR_OK) st = par__writer_open(path, &to.file);
+    if (st == PAR_OK && d.f.write(pixels, write_bytes, &to) == SUCCESS) {
+        st = par__writer_commit(&to.file);
     } else if (st == PAR_OK) {
-        st = par_error_set(PAR_ERR_IO, "%s: the picture was not written", path);
-        par__writer_abort(&writer);
+        st = to.status != PAR_OK
+                 ? to.status
+                 : par_error_set(PAR_ERR_MEMORY, "%s: cairo could not make it", path);
+        par__writer_abort(&to.file);
     }
     d.f.surface_destroy(pixels);
     dlclose(d.f.library);

@@ -128,8 +128,10 @@ par_status par_topology_measure(par_transport *transport, const par_layout *layo
                    .size = par_transport_size(transport),
                    .rank = par_transport_rank(transport)};
     const par_layout data = {.size = {[PAR_DP] = w.size}};
-    PAR_TRY(par_mesh_create(transport, layout ? layout : &data, NULL, NULL, &w.mesh));
-    par_status st = par_comm_agree(w.mesh->world, allocate(&w));
+    par_status st = par_mesh_create(transport, layout ? layout : &data, NULL, NULL, &w.mesh);
+    if (st == PAR_ERR_LAYOUT) return st;                                      /* so on all ranks */
+    if (st != PAR_OK) return par_transport_abort(transport, st, par_error()); /* peers wait */
+    st = par_comm_agree(w.mesh->world, allocate(&w));
     if (st == PAR_OK) st = measure(&w);
     par_mesh_destroy(&w.mesh);
     free(w.buffer);

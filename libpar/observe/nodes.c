@@ -94,8 +94,9 @@ par_status par_nodes_check(par_transport *transport, const par_backend *backend,
     par_comm *world = NULL;
     par_measurement *pairs = NULL;
     par_node_check *check = NULL;
-    PAR_TRY(par_comm_create(transport, &(par_comm_params){.axis = "nodes"}, NULL, &world));
-    par_status st = par__node_check_create(size, &check);
+    par_status st = par_comm_create(transport, &(par_comm_params){.axis = "nodes"}, NULL, &world);
+    if (st != PAR_OK) return par_transport_abort(transport, st, par_error()); /* peers wait */
+    st = par__node_check_create(size, &check);
     if (st == PAR_OK && !(all = calloc((size_t)size, sizeof *all)))
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for the speed of %d ranks", size);
     PAR_TRY_GOTO(par_comm_agree(world, st), out_world);

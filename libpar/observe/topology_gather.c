@@ -86,11 +86,11 @@ par_status par_topology_gather(par_transport *transport, const par_topology *own
     whereabouts mine = {.numa = -1};
     if (own) memcpy(mine.host, own->components[0].name, sizeof mine.host);
     if (own) mine.numa = own->ranks[0].numa, mine.n = own->n;
-    PAR_TRY(par_comm_create(transport, &params, NULL, &g.world));
+    par_status st = par_comm_create(transport, &params, NULL, &g.world);
+    if (st != PAR_OK) return par_transport_abort(transport, st, par_error()); /* peers wait */
     g.all = calloc((size_t)g.size, sizeof *g.all);
     g.lowest = calloc((size_t)g.size, sizeof *g.lowest);
     g.list = calloc((size_t)g.size, sizeof *g.list);
-    par_status st = PAR_OK;
     if (!own) st = par_error_set(PAR_ERR_ARG, "%s", par_error());
     if (!g.all || !g.lowest || !g.list)
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for the places of %d ranks", g.size);

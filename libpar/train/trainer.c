@@ -114,7 +114,7 @@ par_status par_trainer_settle(par_trainer *t) {
     PAR_REQUIRE(t);
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
-    PAR_TRY(par__sync(&t->on));
+    PAR_TRY(par__fatal(&t->on, par__sync(&t->on)));
     return par_transport_progress(t->on.transport); /* it tells the times of what has ended */
 }
 

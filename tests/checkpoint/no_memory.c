@@ -7,11 +7,14 @@
  *
  * Some 20 of each kind; PAR_ALLOCATIONS=all is the long form, every one.
  *
- * What else one rank alone may find ends a save on all: another libhdf5 than it was built against.
+ * What else one rank alone may find ends a save on all: another libhdf5 than it was built against,
+ * parameters that are wrong. Where the libhdf5 of one host alone is not for threads, saves in the
+ * background go on.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <ftw.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,6 +272,59 @@ int H5get_libversion(unsigned *major, unsigned *minor, unsigned *release) {
     return st;
 }
 
+/* libhdf5's, or an answer that it was not built for threads. */
+static bool not_for_threads, asked_for_threads;
+int H5is_library_threadsafe(char *is);
+int H5is_library_threadsafe(char *is) {
+    int (*original)(char *);
+    void *found = dlsym(RTLD_NEXT, "H5is_library_threadsafe");
+    if (!found) return -1;
+    memcpy(&original, &found, sizeof original);
+    int st = original(is);
+    asked_for_threads = true;
+    if (not_for_threads) *is = 0; /* its low byte */
+    return st;
+}
+
+static void other_threads(par_transport *transport) {
+    static setting s;
+    if (par_checkpoint_missing()) harness_skip("%s", par_checkpoint_missing());
+    if (par_checkpoint_missing()) return;
+    begin(&s, transport);
+    for (int rank = 0; rank < s.size && sum_of(&s, harness_failed()) == 0; rank++) {
+        not_for_threads = s.rank == rank;
+        CHECK_OK(save_behind(&s));
+        not_for_threads = false;
+        check_after(&s, &operations[1], rank, true);
+    }
+    if (!asked_for_threads) harness_skip("libpar finds libhdf5's function, not this program's");
+    end(&s);
+}
+
+/* Rank 1 alone; the other one returns the same. */
+static void wrong_parameters(par_transport *transport) {
+    static const par_checkpoint_pair latin[] = {{"name", "\xf6", PAR_CHECKPOINT_STATED}};
+    static setting s;
+    if (par_checkpoint_missing()) harness_skip("%s", par_checkpoint_missing());
+    if (par_checkpoint_missing()) return;
+    begin(&s, transport);
+    const par_checkpoint_params good = params_of(&s, NEW);
+    par_checkpoint_params loss = good, pairs_of_one = good, step = good;
+    if (s.rank == 1) loss.loss = NAN;
+    if (s.rank == 1) pairs_of_one.about = (par_checkpoint_about){.pairs = latin, .n = 1};
+    if (s.rank == 1) step.step = -1;
+    CHECK_FAILS(par_checkpoint_save(s.world, &loss, s.runs, 2, &s.result), PAR_ERR_NUMERIC,
+                "its loss is nan");
+    CHECK_FAILS(par_checkpoint_save(s.world, &pairs_of_one, s.runs, 2, &s.result), PAR_ERR_ARG,
+                "is not UTF-8");
+    CHECK_FAILS(par_checkpoint_save(s.world, &step, s.runs, 2, &s.result), PAR_ERR_ARG, "step");
+    CHECK_FAILS(par_checkpoint_save(s.world, &good, s.runs, s.rank == 1 ? -1 : 2, &s.result),
+                PAR_ERR_ARG, "n_runs");
+    check_after(&s, &operations[2], 0, false);
+    CHECK_OK(save(&s));
+    end(&s);
+}
+
 static void another_hdf5(par_transport *transport) {
     static setting s;
     if (par_checkpoint_missing()) harness_skip("%s", par_checkpoint_missing());
@@ -293,6 +349,8 @@ int main(int argc, char **argv) {
         {.name = "one-rank", .ranks = 1, .run_mpi = every_operation},
         {.name = "two-ranks", .ranks = 2, .run_mpi = every_operation},
         {.name = "another-hdf5", .ranks = 2, .run_mpi = another_hdf5},
+        {.name = "other-threads", .ranks = 2, .run_mpi = other_threads},
+        {.name = "wrong-parameters", .ranks = 2, .run_mpi = wrong_parameters},
     };
     return harness_main_mpi("no-memory", cases, HARNESS_COUNT(cases), argc, argv);
 }

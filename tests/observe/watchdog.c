@@ -266,6 +266,11 @@ static void gone(par_transport *transport) {
         p->beat = (int64_t)100 * SECOND - r;
     }
     expect_gone(directory, ranks, "all ranks are gone, within a second or two, and nothing told");
+    ranks[3].page.wait = PAR__WAIT_NONE; /* it worked, which says nothing */
+    expect_gone(directory, ranks,
+                "all ranks are gone, within a second or two, and nothing told them to end: which "
+                "one was first is not known here; the launcher may have said it; rank 3 waited");
+    ranks[3].page.wait = PAR__WAIT_GROUP;
     ranks[1].page.beat -= 2 * (int64_t)SECOND;
     expect_gone(directory, ranks, "rank 1 did not arrive");
     ranks[1].page.beat += 2 * (int64_t)SECOND;

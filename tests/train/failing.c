@@ -46,6 +46,14 @@ static par_status generate(par_trainer *t, int64_t vocab) {
     return st;
 }
 
+/* What is still under way after the steps comes to its end; then the ranks go on together. */
+static par_status settle(par_trainer *t, const failure *f, bool fails) {
+    if (f->call != FAIL_SYNC) return PAR_OK;
+    failing_set(fails ? FAIL_SYNC : FAIL_NONE, f->n, f->status);
+    PAR_TRY(par_trainer_settle(t));
+    return par_comm_barrier(par_trainer_mesh(t)->world, tag);
+}
+
 static par_status train(par_trainer *t, const check_data *data, int64_t unit) {
     par_source source = check_source(data);
     for (int i = 0; i < 2; i++) {
@@ -112,8 +120,10 @@ static void fail_once(MPI_Comm comm, const char *what, const par_trainer_params 
     CHECK_OK(par_transport_create_mpi(comm, NULL, &transport));
     CHECK_OK(par_trainer_create(transport, &params, &t));
     if (harness_failed()) return;
-    failing_set(rank == culprit ? f->call : FAIL_NONE, f->n, f->status);
+    bool later = f->call == FAIL_SYNC;
+    failing_set(rank == culprit && !later ? f->call : FAIL_NONE, f->n, f->status);
     par_status st = train(t, data, params.micro_batch * params.layout.size[PAR_DP]);
+    if (st == PAR_OK) st = settle(t, f, rank == culprit);
     check_end(comm, what, f, culprit, st, par__seconds(), sum);
     if (!harness_failed()) check_broken(transport, t, data);
     par_trainer_destroy(&t);
@@ -131,9 +141,11 @@ static void fail_everywhere(par_transport *harness, int tp, int pp, int dp) {
     static const failure failures[] = {
         {FAIL_FORWARD, 3, PAR_ERR_INTERNAL}, {FAIL_BACKWARD, 3, PAR_ERR_IO},
         {FAIL_EVALUATE, 3, PAR_ERR_ARG},     {FAIL_DECODE, 3, PAR_ERR_UNSUPPORTED},
-        {FAIL_GEMM, 1, PAR_ERR_MEMORY},      {FAIL_GEMM, 9, PAR_ERR_MEMORY}};
+        {FAIL_GEMM, 1, PAR_ERR_MEMORY},      {FAIL_GEMM, 9, PAR_ERR_MEMORY},
+        {FAIL_SYNC, 1, PAR_ERR_DEVICE}};
     static const char *const names[] = {"third forward", "third backward", "evaluation",
-                                        "generation",    "first product",  "ninth product"};
+                                        "generation",    "first product",  "ninth product",
+                                        "last wait"};
     par_transformer_config config;
     par_model *inner = NULL, model;
     tally sum = {0};

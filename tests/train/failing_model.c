@@ -18,6 +18,7 @@ static kind kinds[MAX_KINDS];
 static int n_kinds;
 static const par_model *inner_model;
 static par_status (*inner_gemm)(par_stream *, const void *, void *);
+static par_status (*inner_sync)(par_stream *);
 static failing_call wanted;
 static par_status with;
 static int left;
@@ -100,8 +101,15 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     return inner_gemm(stream, args, workspace);
 }
 
+static par_status sync_stream(par_stream *stream) {
+    PAR_TRY(fail_here(FAIL_SYNC));
+    return inner_sync(stream);
+}
+
 void failing_backend(const par_backend *inner, par_backend *out) {
     *out = *inner;
     inner_gemm = inner->kernels[PAR_OP_GEMM].run;
+    inner_sync = inner->sync;
     out->kernels[PAR_OP_GEMM].run = gemm;
+    out->sync = sync_stream;
 }

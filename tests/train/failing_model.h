@@ -8,21 +8,22 @@
 #include "par/par.h"
 
 /* Which calls are counted: forwards and backwards of training, forwards of an evaluation, decodes
- * of a generation, products. */
+ * of a generation, products, waits for the device. */
 typedef enum {
     FAIL_NONE,
     FAIL_FORWARD,
     FAIL_BACKWARD,
     FAIL_EVALUATE,
     FAIL_DECODE,
-    FAIL_GEMM
+    FAIL_GEMM,
+    FAIL_SYNC
 } failing_call;
 
 #define FAILING_WHY "this call was made to fail"
 
 /* The inner model, whose modules' calls are counted. */
 void failing_model(const par_model *inner, par_model *out);
-/* The inner backend, whose products are counted. */
+/* The inner backend, whose products and waits are counted. */
 void failing_backend(const par_backend *inner, par_backend *out);
 /* The n-th of these calls on this rank, from 1, returns `status`. */
 void failing_set(failing_call call, int n, par_status status);
