@@ -35,6 +35,15 @@ static int64_t parse_weight(const char **item) {
     return whole >= 1 && whole <= 1e9 && fabs(parts - whole) < 1e-3 ? (int64_t)whole : -1;
 }
 
+/* Megatron's users name a pair by what its two files have in common; what lies beside it has the
+ * whole name. */
+static void add_bin(char *path, size_t nbytes) {
+    size_t n = strlen(path);
+    if (access(path, F_OK) == 0 || n + sizeof ".bin" > nbytes) return;
+    memcpy(path + n, ".bin", sizeof ".bin");
+    if (access(path, F_OK) != 0) path[n] = 0;
+}
+
 static par_status add_set(llm_data *d, const char *spec, const char *item, size_t n) {
     if (d->n_sets == LLM_MAX_SETS)
         return par_error_set(PAR_ERR_OPTION, "--data: legal: up to %d token files", LLM_MAX_SETS);
@@ -47,6 +56,7 @@ static par_status add_set(llm_data *d, const char *spec, const char *item, size_
                              "of 0.000001 to 1000 and up to six digits behind the point",
                              spec);
     snprintf(set->path, sizeof set->path, "%.*s", (int)(n - (size_t)(path - item)), path);
+    add_bin(set->path, sizeof set->path);
     d->n_sets++;
     return PAR_OK;
 }
@@ -130,18 +140,24 @@ static par_status open_sets(const llm_run *r, llm_data *d) {
     return PAR_OK;
 }
 
-/* The largest id against the vocabulary of the model. */
+/* The largest id against the vocabulary of the model; an id that is negative is INT64_MAX there. */
 static par_status check_ids(const llm_run *r, const llm_data_set *set, int64_t vocab) {
     int64_t max = set->facts.max;
-    bool raw = strncmp(set->facts.form, "raw ", 4) == 0;
+    bool raw = strncmp(set->facts.form, "raw ", 4) == 0, fixed = r->set.import || r->carried.model;
+    char legal[128];
     if (max < vocab) return PAR_OK;
+    if (max == INT64_MAX)
+        return par_error_set(PAR_ERR_OPTION,
+                             "%s: holds a negative token; legal: 0 to %lld, the vocabulary of the "
+                             "model %s",
+                             set->path, (long long)vocab - 1, r->config.name);
+    snprintf(legal, sizeof legal, "--vocab %lld or more", (long long)max + 1);
     return par_error_set(
         PAR_ERR_OPTION,
-        "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or "
-        "more%s%s%s",
-        set->path, (long long)max, r->config.name, (long long)vocab,
-        (long long)(max < INT64_MAX ? max + 1 : max), raw ? ", or another --data-form than " : "",
-        raw ? set->facts.form : "",
+        "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: %s%s%s%s", set->path,
+        (long long)max, r->config.name, (long long)vocab,
+        fixed ? "tokens of that model's own tokenizer" : legal,
+        raw ? ", or another --data-form than " : "", raw ? set->facts.form : "",
         raw ? ", as which it was read (the lowest byte of an id first)" : "");
 }
 

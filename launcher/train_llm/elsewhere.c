@@ -93,7 +93,7 @@ int llm_elsewhere_rows(par_option *t) {
                .also =
                    "flash-attn|attn-implementation|use-flash-attention|attention-backend|flash"),
         ABSENT("nproc-per-node", "mpirun -n RANKS starts the ranks",
-               .also = "nnodes|master-addr|master-port|node-rank|world-size"),
+               .also = "nnodes|master-addr|master-port|node-rank|world-size|-np"),
         ABSENT("rampup-batch-size", "--batch is the same in every step"),
         ABSENT("make-vocab-size-divisible-by",
                "the vocabulary is padded to what the ranks and the products need; nothing to set"),

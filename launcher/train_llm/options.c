@@ -230,7 +230,9 @@ static int precision_rows(llm_settings *s, par_option *t) {
                 "bf16=bf16|fp16=fp16|fp32=fp32|dtype bfloat16=bf16|dtype float16=fp16|dtype "
                 "float32=fp32|dtype|torch-dtype bfloat16=bf16|torch-dtype float16=fp16|torch-dtype "
                 "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype|"
-                "mixed-precision-param bfloat16=bf16|mixed-precision-param float32=fp32"),
+                "mixed-precision-param bfloat16=bf16|mixed-precision-param float32=fp32|"
+                "precision bfloat16=bf16|precision bf16-*=bf16|precision float16=fp16|"
+                "precision 16-*=fp16|precision float32=fp32|precision 32*=fp32"),
         CHOICE("reduce-dtype", reduce_dtype, "fp32", reduce_dtypes,
                "of gradients on their way over dp, which are added in fp32; bf16 halves the bytes",
                .recorded = IN_LOG,
@@ -276,7 +278,7 @@ static int sample_rows(llm_settings *s, par_option *t) {
              .also = "start"),
         TEXT("prompt-file", prompt_file,
              "a prompt per line; in a line \\n is a new one; or objects of JSON with a \"prompt\"",
-             .metavar = "FILE"),
+             .metavar = "FILE", .also = "start FILE:*=FILE (a prompt per line)"),
         TEXT(
             "stop", stop,
             "a text ends before one of these strings, parted by |; \\n, \\t, \\| and \\\\ are read",
@@ -317,7 +319,8 @@ static int data_rows(llm_settings *s, par_option *t) {
                "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
                .recorded = IN_BOTH, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
-             .also = "validation-split|val-split"),
+             .also = "validation-split|val-split|"
+                     "split *,*=0.05 where Megatron has 949,50,1 (no part for tests)"),
         CHOICE("documents", documents, "across", documents,
                "of a sample; apart: no token attends to one of an earlier document",
                .recorded = IN_LOG,
@@ -437,7 +440,8 @@ static int machine_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         CHOICE("device", device, "cpu", llm_devices,
                "what computes; cuda needs a GPU; ref is plain loops, slow", .recorded = IN_LOG,
-               .also = "backend|use-cpu=cpu|use-cuda=cuda|no-cuda=cpu|device-type"),
+               .also = "backend|use-cpu=cpu|use-cuda=cuda|no-cuda=cpu|device-type|device gpu=cuda|"
+                       "device cuda:*=cuda (--gpu N chooses one)"),
         INT("threads", threads, "0", "0..4096",
             "threads per rank; 0: the node's cores shared by its ranks",
             .also = "num-threads|omp-num-threads|cpu-threads"),

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "observe.h"
 
@@ -136,7 +137,12 @@ static void settle_model(llm_run *r, par_problems *problems) {
     *c = llm_small;
     r->guessed = s->import != NULL;
     if (strcmp(name, llm_small.name) != 0 && par_transformer_preset(name, c) != PAR_OK) {
-        par_problem(problems, "--model %s: %s, %s", s->model, par_error(), llm_small.name);
+        struct stat about;
+        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode))
+            par_problem(problems, "--model %s: is a folder; --import %s starts from its weights",
+                        name, name);
+        else
+            par_problem(problems, "--model %s: %s, %s", name, par_error(), llm_small.name);
         *c = llm_small;
         r->guessed = true;
     }

@@ -64,7 +64,9 @@ par_status par__map_open(const char *path, par__map *out) {
     if (fstat(fd, &info) != 0)
         st = par__read_error(path, "asked for its size");
     else if (!S_ISREG(info.st_mode))
-        st = par_error_set(PAR_ERR_IO, "%s: is not a plain file", path);
+        st = par_error_set(PAR_ERR_IO, "%s: is %s", path,
+                           S_ISDIR(info.st_mode) ? "a folder; legal: the name of a file in it"
+                                                 : "not a plain file");
     else if (info.st_size > 0)
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");

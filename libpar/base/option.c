@@ -126,7 +126,7 @@ static bool add_word(const par_option *option, const char *text, char *why, size
 
 void par__option_store(par_option *option, const char *text, const char *where,
                        par_problems *problems) {
-    char why[128] = "", legal[512];
+    char why[128] = "", legal[512], other[512];
     bool good = true;
     switch (option->type) {
     case PAR_OPT_BOOL: *(bool *)option->value = strcmp(text, "on") == 0; break;
@@ -140,9 +140,11 @@ void par__option_store(par_option *option, const char *text, const char *where,
     case PAR_OPT_REST: good = add_word(option, text, why, sizeof why); break;
     case PAR_OPT_ABSENT: break;
     }
-    if (!good)
-        par_problem(problems, "%s%s %s: %s%s", where, option->name, text, why,
-                    par__option_legal(option, legal, sizeof legal));
+    if (good) return;
+    bool known = par__option_instead(option, text, other, sizeof other);
+    par_problem(problems, "%s%s %s: %s%s%s%s", where, option->name, text, why,
+                par__option_legal(option, legal, sizeof legal), known ? "; write " : "",
+                known ? other : "");
 }
 
 static void store_default(par_option *option, par_problems *problems) {

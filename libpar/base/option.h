@@ -19,6 +19,9 @@ static inline bool par__option_is_named(const par_option *o) {
 }
 /* How help writes the value: "N", "FILE", "a|b"; "" for a switch. */
 const char *par__option_value_form(const par_option *option, char *text, size_t nbytes);
+/* What to write, "--precision bf16", for a value that the row has not and other programs have: an
+ * entry of its `also` under its own name. False: it has no such one. */
+bool par__option_instead(const par_option *option, const char *value, char *text, size_t nbytes);
 /* The problem of a name that no row has: what to write instead, or the closest name. `name` as it
  * was written, [length]; `value`: its value, NULL if it has none. */
 void par__option_unknown(const par_option *options, int n, const char *where, const char *name,

@@ -3,6 +3,7 @@
  * by which a refusal can give the whole option with its value, and a reader the whole table.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 
 enum { MAX_WORD = 64, MAX_NAMES = 256, MAX_OTHERS = 1024, NAME_COLUMN = 40 };
 
-/* One entry of a row's `also`: "NAME", "+NAME", "NAME=VALUE" or "NAME THEIRS=VALUE". */
+/* One entry of a row's `also`: "NAME", "+NAME", "NAME=VALUE" or "NAME THEIRS=VALUE", where THEIRS
+ * may be a pattern as those of file names, "bf16-*". */
 typedef struct {
     const par_option *option;
     char name[MAX_WORD], theirs[MAX_WORD], value[MAX_WORD]; /* "": not there */
@@ -45,7 +47,7 @@ static bool find_other(const par_option *options, int n, const char *name, const
             found = true;
         }
         while (next_other(&options[i], &at, &o)) {
-            bool valued = *o.theirs && value && strcmp(o.theirs, value) == 0;
+            bool valued = *o.theirs && value && fnmatch(o.theirs, value, 0) == 0;
             if (strcmp(o.name, name) != 0 || (!valued && (found || *o.theirs))) continue;
             *out = o;
             found = true;
@@ -69,6 +71,17 @@ static const char *instead(const other *o, const char *value, char *text, size_t
         what = value;
     snprintf(text, nbytes, "--%s%s%s", o->option->name, *what ? " " : "", what);
     return text;
+}
+
+bool par__option_instead(const par_option *option, const char *value, char *text, size_t nbytes) {
+    const char *at = option->also;
+    for (other o; next_other(option, &at, &o);) {
+        bool own = *o.theirs && strcmp(o.name, option->name) == 0;
+        if (!own || fnmatch(o.theirs, value, 0) != 0) continue;
+        instead(&o, NULL, text, nbytes);
+        return true;
+    }
+    return false;
 }
 
 void par__option_unknown(const par_option *options, int n, const char *where, const char *name,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "libpar/data/tokens.h"
 #if HAVE_ZLIB
 #include <zlib.h>
 #endif
@@ -50,6 +51,13 @@ static bool grow(uint8_t **bytes, size_t n, size_t *max) {
 #endif
 
 #if HAVE_ZLIB
+/* Tapes and some programs fill a packed file up with zeros. */
+static bool only_zeros(const uint8_t *data, size_t n) {
+    size_t i = 0;
+    while (i < n && data[i] == 0) i++;
+    return i == n;
+}
+
 /* All members of the file, one behind the other. */
 static par_status gunzip(const char *path, par__text *t) {
     uint8_t *out = NULL;
@@ -57,6 +65,7 @@ static par_status gunzip(const char *path, par__text *t) {
     z_stream z = {0};
     int rc = inflateInit2(&z, 16 + MAX_WBITS);
     while (rc == Z_OK || (rc == Z_STREAM_END && at < t->n)) {
+        if (rc == Z_STREAM_END && only_zeros(t->data + at, t->n - at)) break;
         if (rc == Z_STREAM_END) inflateReset(&z);
         if (!grow(&out, n, &max)) rc = Z_MEM_ERROR;
         if (rc == Z_MEM_ERROR) break;
@@ -132,6 +141,8 @@ static par_status unpack(const char *path, par__text *t) {
     t->unpacked = gzip || zstd;
     if (t->n > 262 && memcmp(t->data + 257, "ustar", 5) == 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is a tar archive: unpack it first", path);
+    const char *kind = t->unpacked ? par__tokens_magic(t->data, t->n) : NULL;
+    if (kind) PAR_FAIL(PAR_ERR_FORMAT, "%s: what is packed in it is %s", path, kind);
     return PAR_OK;
 }
 

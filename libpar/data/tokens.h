@@ -72,6 +72,8 @@ par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_
 /* What a file that is not of tokens is, and what to do with it: "a NumPy file (.npy): ..."; NULL:
  * not known. */
 const char *par__tokens_foreign(const uint8_t *data, size_t nbytes);
+/* The same by magic numbers alone: what is neither tokens nor text. */
+const char *par__tokens_magic(const uint8_t *data, size_t nbytes);
 
 /* tokens_stamp.c */
 par_status par__file_state_of(const char *path, par__file_state *out);

@@ -60,7 +60,7 @@ static bool is_text(const uint8_t *data, size_t nbytes) {
     return true;
 }
 
-const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
+const char *par__tokens_magic(const uint8_t *data, size_t nbytes) {
     static const struct {
         int at, n;
         const char *magic, *name;
@@ -78,6 +78,9 @@ const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
         {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file: write its array as raw u16 or u32"},
         {0, 4, "GGUF", "a model for llama.cpp (GGUF), not tokens"},
         {0, 9, "MMIDIDX\0\0", "a Megatron index: name the .bin beside it"},
+        {0, 5, "%PDF-", "a PDF: make text of it first (pdftotext)"},
+        {0, 4, "\x88\xd8\x34\x01", "a token file of llm.c, not text"},
+        {0, 4, "\xa1\xd9\x34\x01", "a token file of llm.c, not text"},
         {0, 4, "\x46\x25\x35\x01", "a model of llm.c (20240326), not tokens"},
         {0, 4, "\x47\x25\x35\x01", "a debug state of llm.c (20240327), not tokens"},
         {0, 16, "SQLite format 3", "an SQLite database, not tokens"},
@@ -93,7 +96,13 @@ const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
     uint64_t n = 0;
     if (nbytes >= 10) memcpy(&n, data, sizeof n);
     bool fits = n >= 2 && n <= nbytes - 8 && n <= 100000000;
-    if (fits && memcmp(data + 8, "{\"", 2) == 0) return "a safetensors file: a model, not tokens";
+    return fits && memcmp(data + 8, "{\"", 2) == 0 ? "a safetensors file: a model, not tokens"
+                                                   : NULL;
+}
+
+const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
+    const char *kind = par__tokens_magic(data, nbytes);
+    if (kind) return kind;
     if (nbytes < 16 || !is_text(data, nbytes)) return NULL;
     return *data == '{' || *data == '[' ? "JSON: par data --jsonl makes tokens of JSON Lines"
                                         : "text: par data --text makes tokens of it";
@@ -125,7 +134,8 @@ static const struct {
 } misreadings[] = {
     {4, 8, "x..00000", "i64", "'<i8'"},
     {4, 8, "00000..x", "i64, the highest byte first", "'>i8'"},
-    {4, 4, "0..x0..x", "u32, the highest byte first", "'>u4'"},
+    {4, 4, "0s.x0s.x", "u32, the highest byte first", "'>u4'"},
+    {4, 2, "0x0x0x0x", "u16, the highest byte first", "'>u2'"},
     {2, 8, "x..00000", "i64", "'<i8'"},
     {2, 8, "00000..x", "i64, the highest byte first", "'>i8'"},
     {2, 4, "x.00x.00", "u32", NULL},
@@ -211,8 +221,8 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
     out->type = out->form == PAR_TOKENS_U32 ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
     size_t item = par__token_nbytes(out->type);
     if (nbytes % item != 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u%zu tokens take %s", path, nbytes,
-                 8 * item, item == 2 ? "an even number" : "a multiple of 4");
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: its size in bytes is %zu; raw u%zu tokens take %s", path,
+                 nbytes, 8 * item, item == 2 ? "an even number" : "a multiple of 4");
     PAR_TRY(refuse_misread(path, (int)item, data, nbytes));
     out->offset = 0;
     out->n = (int64_t)(nbytes / item);

@@ -96,15 +96,28 @@ const char *par_transformer_preset_hub(int i) {
     return i >= 0 && i < N_PRESETS ? presets[i].hub : NULL;
 }
 
+/* Whether a name is the hub's, with its organisation or without. Models that were tuned, and those
+ * named apart from them ("-Base"), have the same shape; Llama 3.1's folders were moved. */
+static bool is_hub_name(const char *hub, const char *name) {
+    static const char *const ends[] = {"", "-Base", "-Instruct"};
+    const char *slash = strchr(name, '/'), *model = strchr(hub, '/') + 1;
+    if (slash && strncasecmp(hub, name, (size_t)(slash + 1 - name)) != 0) return false;
+    if (slash) name = slash + 1;
+    if (strncasecmp(name, "Meta-Llama-3.1", 14) == 0) name += 5;
+    size_t n = strlen(model);
+    if (strncasecmp(model, name, n) != 0) return false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (strcasecmp(name + n, ends[i]) == 0) return true;
+    return false;
+}
+
 par_status par_transformer_preset(const char *name, par_transformer_config *out) {
     char names[1024] = "";
     PAR_REQUIRE(name && out);
     for (int i = 0; i < N_PRESETS; i++) {
         size_t used = strlen(names);
-        const char *hub = presets[i].hub; /* with its organisation or without */
-        bool of_hub =
-            hub && (strcasecmp(hub, name) == 0 || strcasecmp(strchr(hub, '/') + 1, name) == 0);
-        if (strcmp(presets[i].config.name, name) == 0 || of_hub) {
+        const char *hub = presets[i].hub;
+        if (strcmp(presets[i].config.name, name) == 0 || (hub && is_hub_name(hub, name))) {
             *out = presets[i].config;
             return PAR_OK;
         }

@@ -115,7 +115,7 @@ static void misread(void) {
         {4, true, PAR_TOKENS_KNOWN, 2, 1 << 24, "in u32, the highest byte first"},
         {4, false, PAR_TOKENS_U16, 2, 1 << 20, "ids in u32, not in u16; legal: its form, u32"},
         {2, true, PAR_TOKENS_U16, 2, 256, "in u16, the highest byte first"},
-        {2, true, PAR_TOKENS_KNOWN, 17, 256, "the highest byte first"},
+        {2, true, PAR_TOKENS_KNOWN, 17, 256, "in u16, the highest byte first"},
         {4, false, PAR_TOKENS_U32, 2, 1 << 24, NULL},
         {2, false, PAR_TOKENS_U16, 2, 65536, NULL},
         {2, false, PAR_TOKENS_KNOWN, 1000, 65536, NULL},

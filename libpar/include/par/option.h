@@ -66,7 +66,9 @@ typedef struct {
     char letter;               /* 'n': -n is the same; 0: none */
     const char *also;  /* what other programs call it, "learning-rate|-l|bf16=bf16|dtype half=fp16":
                          NAME for the same value, NAME=VALUE for this one, NAME THEIRS=VALUE where
-                         theirs is another word. These names are refused, with what to write; but
+                         theirs is another word, or a pattern as of file names ("FILE:*").
+                         These names are refused, with what to write, and so are words under the
+                         row's own name ("precision bf16-*=bf16"); but
                          +NAME is taken as the row's own, as it means the same. NULL: none */
     unsigned recorded; /* the program's own flags: where the value is recorded */
     int given;         /* set by par_options_parse: how often the command line has it */
