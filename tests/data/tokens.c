@@ -198,7 +198,7 @@ static void forms(void) {
                 "even number");
     CHECK_FAILS(try_open(temp_file("empty.bin", "", 0)), PAR_ERR_FORMAT, "is empty");
     CHECK_FAILS(try_open(temp_path("absent.bin")), PAR_ERR_IO, "No such file");
-    CHECK_FAILS(try_open("/"), PAR_ERR_IO, "is not a plain file");
+    CHECK_FAILS(try_open("/"), PAR_ERR_IO, "is a folder");
 }
 
 /* Each field of llm.c's header, with what the message must say. */

@@ -357,7 +357,7 @@ static void ends(void) {
     temp_remove("generation_config.json");
     CHECK(mkdir(temp_path("generation_config.json"), 0777) == 0, "mkdir");
     CHECK_FAILS(par_import_open(temp_path("."), &import), PAR_ERR_IO,
-                "generation_config.json: is not a plain file");
+                "generation_config.json: is a folder");
     CHECK(rmdir(temp_path("generation_config.json")) == 0, "rmdir");
 }
 
