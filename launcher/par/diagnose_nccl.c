@@ -210,7 +210,8 @@ static json_t *cell_of(const nccl_cell *c, bool network) {
 }
 
 /* What operations ask for, or what went through the network. */
-static par_status write_matrix(const nccl_job *job, const nccl_table *t, const char *path, bool network) {
+static par_status write_matrix(const nccl_job *job, const nccl_table *t, const char *path,
+                               bool network) {
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
     int64_t at = 0; /* cells are sorted by row */
     for (int i = 0; i < t->n_rows; i++) {
