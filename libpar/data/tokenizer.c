@@ -90,8 +90,13 @@ static par_status open_two_files(const char *vocab_path, const char *directory,
 static par_status open_file(const char *path, par_tokenizer **out) {
     par__map map = {NULL, 0};
     par_tokenizer *t = NULL;
-    PAR_TRY(par__map_open(path, &map));
-    par_status st = par__tokenizer_parse_file(path, (const char *)map.data, map.nbytes, &t);
+    par_status st = par__map_open(path, &map);
+    if (st != PAR_OK && !par__file_exists(path))
+        return par_error_set(
+            st, "%s; legal: a file or folder that is here (nothing is fetched from a hub)",
+            par_error());
+    PAR_TRY(st);
+    st = par__tokenizer_parse_file(path, (const char *)map.data, map.nbytes, &t);
     return hand_over(par__map_end(&map, path, st), t, out);
 }
 

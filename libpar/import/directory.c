@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/directory.h"
+
 /* directory/name, to be freed; NULL without memory. */
 static char *join(const char *directory, const char *name) {
     size_t n = strlen(directory) + strlen(name) + 2;
@@ -32,6 +34,9 @@ static par_status open_config(par_import *import) {
         st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family,
                                &import->config);
         st = par__map_end(&map, path, st);
+    } else if (!par__directory_exists(import->directory)) {
+        st = par_error_set(st, "%s; legal: a folder that is here (nothing is fetched from a hub)",
+                           par_error());
     }
     free(path);
     return st;
