@@ -3,7 +3,8 @@
  * all; every rank verifies the blocks that its runs need; only when all agree is anything read into
  * memory, unless the caller lets it be overwritten. If one is damaged the next older one is tried,
  * and the result's notes say why. A file that cannot be read is an error: it says nothing of what
- * is in it.
+ * is in it. Where a run goes on beside this one and removes its older checkpoints, what went since
+ * the directory was listed is no error: it is listed again.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -157,7 +158,28 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
     return st;
 }
 
-static par_status load(loading *l, par_checkpoint_result *out) {
+/* Rank 0: one of those that were listed is not there any more. */
+static bool any_is_gone(const loading *l) {
+    char name[PAR__NAME], path[PAR__PATH], aside[PAR__PATH];
+    bool gone = false;
+    for (int i = 0; i < l->n_steps && !l->single && !gone; i++) {
+        par__step_name(l->steps[i], name);
+        gone = par__path(path, l->directory, name) == PAR_OK &&
+               par__aside_path(l->directory, l->steps[i], aside) == PAR_OK &&
+               !par__directory_exists(path) && !par__directory_exists(aside);
+    }
+    return gone;
+}
+
+static void forget(loading *l) {
+    free(l->text);
+    free(l->steps);
+    l->text = NULL;
+    l->steps = NULL;
+    l->n_steps = l->next = 0;
+}
+
+static par_status load_listed(loading *l, par_checkpoint_result *out) {
     PAR_TRY(par_comm_agree(l->world, l->rank == 0 ? look(l) : PAR_OK));
     for (;;) {
         PAR_TRY(par_comm_agree(l->world, l->rank == 0 ? find(l, &out->notes) : PAR_OK));
@@ -175,6 +197,20 @@ static par_status load(loading *l, par_checkpoint_result *out) {
         if (l->rank == 0) note(&out->notes);
         free(l->text);
         l->text = NULL;
+    }
+}
+
+static par_status load(loading *l, par_checkpoint_result *out) {
+    enum { LOOKS = 10 };
+    for (int i = 1;; i++) {
+        par_status st = load_listed(l, out);
+        bool unread = st == PAR_ERR_FORMAT || st == PAR_ERR_IO; /* so on all ranks */
+        if (!unread || i == LOOKS) return st;
+        int32_t again = l->rank == 0 && any_is_gone(l);
+        PAR_TRY(par_comm_broadcast(l->world, &again, 1, PAR_I32, 0, tag, NULL, NULL));
+        if (!again) return st;
+        forget(l);
+        *out = (par_checkpoint_result){0};
     }
 }
 
@@ -197,7 +233,6 @@ par_status par_checkpoint_load(par_comm *world, const char *directory,
     *out = (par_checkpoint_result){0};
     PAR_TRY(par_comm_agree(world, check_runs(&l)));
     par_status st = load(&l, out);
-    free(l.text);
-    free(l.steps);
+    forget(&l);
     return st;
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -455,6 +456,35 @@ typedef struct {
 
 static shared_state *shared;
 
+/* While another process saves and keeps one checkpoint alone, what is listed is gone soon. */
+static void read_beside(void) {
+    enum { LOADS = 100 };
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 1));
+    pid_t other = fork();
+    if (other == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int64_t step = 2; other == 0; step++) {
+        if (fixture_save(&f, step, 1) != PAR_OK) _exit(1);
+        sleep_us(3000); /* a run computes, too */
+    }
+    random_state = 1;
+    slow = true;
+    int n = 0;
+    for (; (n < LOADS || f.result.step < 10) && n < 20 * LOADS && !harness_failed(); n++) {
+        CHECK_OK(fixture_load_any(&f));
+        CHECK(fixture_holds(&f, f.result.step, f.version),
+              "load %d: other numbers than step %lld's", n, (long long)f.result.step);
+    }
+    slow = false;
+    printf("# owner: %d loads beside a run that saved %lld checkpoints\n", n,
+           (long long)f.result.step);
+    CHECK(waitpid(other, NULL, WNOHANG) == 0 && f.result.step >= 10, "the other one saves no more");
+    kill(other, SIGKILL);
+    waitpid(other, NULL, 0);
+    fixture_close(&f);
+}
+
 /* One job: anew, or going on with what is there; three saves. A job that goes on keeps all. */
 static void job(int number, bool resumes) {
     par_owner *owner = NULL;
@@ -560,6 +590,7 @@ static const harness_case cases[] = {
     {"which-stay", which_stay, 0, NULL, 0},
     {"non-finite", non_finite, 0, NULL, 0},
     {"from-aside", from_aside, 0, NULL, 0},
+    {"read-beside", read_beside, 0, NULL, 0},
     {"two-jobs", two_jobs, 0, NULL, 0},
 };
 
