@@ -271,6 +271,19 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     return PAR_OK;
 }
 
+/* Of operations that NCCL carried in graphs only its profiler tells times. */
+static void note_untimed(const llm_run *r, const par_matrix *m) {
+    bool untimed = false;
+    for (int i = 0; i < m->n_ops; i++) {
+        const par_traffic_op *o = &m->ops[i];
+        untimed = untimed || (o->logical_nbytes > 0 && o->seconds <= 0 && strcmp(o->op, "recv"));
+    }
+    if (untimed && r->set.device == LLM_CUDA)
+        printf("note: no bandwidth is known of operations in graphs; "
+               "NCCL_PROFILER_PLUGIN=.../libpar_nccl_record.so tells it (NCCL 2.28 or newer), and "
+               "so does --no-graph\n");
+}
+
 /* Rank 0's. The run's own file is no reason to fail. */
 static par_status write_matrix(const llm_run *r, const par_matrix *m) {
     const llm_settings *s = &r->set;
@@ -278,6 +291,7 @@ static par_status write_matrix(const llm_run *r, const par_matrix *m) {
     int n = s->comm_matrix ? 0 : par_matrix_differences(m);
     if (s->comm_matrix) {
         par_matrix_print(m, PAR_MATRIX_NBYTES, llm_report_line, NULL);
+        note_untimed(r, m);
     } else if (n || s->comm_matrix_csv || s->comm_matrix_svg) {
         printf("communication: %d difference%s from the prediction", n, llm_report_s(n));
         if (own && n) printf("; par diagnose comm-matrix %s", own);
