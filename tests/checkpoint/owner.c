@@ -456,6 +456,14 @@ typedef struct {
 
 static shared_state *shared;
 
+/* A run that saves until it is killed, and keeps one checkpoint alone. */
+static void save_on(void) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int64_t step = 2; fixture_save(&f, step, 1) == PAR_OK; step++)
+        sleep_us(3000); /* a run computes, too */
+    _exit(1);
+}
+
 /* While another process saves and keeps one checkpoint alone, what is listed is gone soon. */
 static void read_beside(void) {
     enum { LOADS = 100 };
@@ -463,11 +471,7 @@ static void read_beside(void) {
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 1));
     pid_t other = fork();
-    if (other == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (int64_t step = 2; other == 0; step++) {
-        if (fixture_save(&f, step, 1) != PAR_OK) _exit(1);
-        sleep_us(3000); /* a run computes, too */
-    }
+    if (other == 0) save_on();
     random_state = 1;
     slow = true;
     int n = 0;
