@@ -202,10 +202,14 @@ static par_status load_listed(loading *l, par_checkpoint_result *out) {
 
 static par_status load(loading *l, par_checkpoint_result *out) {
     enum { LOOKS = 10 };
+    bool touched = false; /* memory may hold half of one */
     for (int i = 1;; i++) {
         par_status st = load_listed(l, out);
-        bool unread = st == PAR_ERR_FORMAT || st == PAR_ERR_IO; /* so on all ranks */
-        if (!unread || i == LOOKS) return st;
+        touched = touched || st == PAR_ERR_INTERNAL;
+        if (touched && st == PAR_ERR_FORMAT)
+            st = par_error_set(PAR_ERR_INTERNAL, "%s", par_error());
+        bool unread = st == PAR_ERR_FORMAT || st == PAR_ERR_IO || st == PAR_ERR_INTERNAL;
+        if (!unread || i == LOOKS) return st; /* the same on all ranks */
         int32_t again = l->rank == 0 && any_is_gone(l);
         PAR_TRY(par_comm_broadcast(l->world, &again, 1, PAR_I32, 0, tag, NULL, NULL));
         if (!again) return st;
