@@ -44,7 +44,7 @@ static void fill_ballot(par_trainer *t, par__begun *b) {
 }
 
 /* Bucket by bucket in the order in which the next forward reads them: weights of one travel while
- * the next is updated. A graph is left by those of the first alone. */
+ * the next is updated. In a graph those of the first alone: the next graph begins with the rest. */
 static par_status update(par_trainer *t, bool captured) {
     const par_step *step = par__vote_step(&t->vote);
     for (int i = 0; i < t->flat.registry->n_buckets; i++) {
