@@ -57,6 +57,7 @@ static bool method(int i, par_method *out) {
     return true;
 }
 
+/* Own kernels know nothing of methods: it is noted for them. */
 static par_kernel own_int8;
 
 static par_status int8_prepare(const void *args, size_t *workspace_nbytes) {
