@@ -14,8 +14,7 @@
 
 enum { DEFAULT_TOKENS = 100 };
 
-/* The options ask for a sample, instead of leaving it to what is there. */
-static bool is_asked_for(const llm_settings *s) {
+bool llm_generate_is_asked_for(const llm_settings *s) {
     return s->sample || s->tokenizer || s->prompt || s->prompt_file || s->sample_tokens > 0;
 }
 
@@ -251,7 +250,7 @@ par_status llm_generate_open(const llm_run *r, llm_world *w, const par_import *i
     PAR_TRY(llm_world_agree(w, p ? PAR_OK
                                  : par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler")));
     par_status st = llm_world_agree(w, read_all(r, import, p));
-    if (st != PAR_OK && is_asked_for(s)) {
+    if (st != PAR_OK && llm_generate_is_asked_for(s)) {
         llm_generate_close(&p);
         return st;
     }
@@ -260,19 +259,37 @@ par_status llm_generate_open(const llm_run *r, llm_world *w, const par_import *i
     return PAR_OK;
 }
 
-par_status llm_generate_prepare(const llm_run *r, llm_generation *p, par_trainer *trainer) {
+/* What the generator must have room for. */
+static par_generator_params size_of(const llm_run *r, const llm_generation *p) {
     int64_t longest = 1;
-    if (!p || *p->why) return PAR_OK;
     for (int k = 0; k < p->n_prompts; k++)
         if (p->prompts[k].n > longest) longest = p->prompts[k].n;
-    const par_generator_params params = {.sequences = p->count,
-                                         .capacity = p->capacity,
-                                         .prompt = longest - 1,
-                                         .vocab = p->vocab,
-                                         .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
+    return (par_generator_params){.sequences = p->count,
+                                  .capacity = p->capacity,
+                                  .prompt = longest - 1,
+                                  .vocab = p->vocab,
+                                  .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
+}
+
+par_status llm_generate_size(const llm_run *r, par_generator_params *out) {
+    const llm_settings *s = &r->set;
+    *out = (par_generator_params){0};
+    if (s->sample_tokens == 0 || s->verify_parallel || s->eval_only) return PAR_OK;
+    llm_generation *p = calloc(1, sizeof *p);
+    if (!p) return par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler");
+    par_status st = read_all(r, NULL, p);
+    if (st == PAR_OK) *out = size_of(r, p);
+    llm_generate_close(&p);
+    return st;
+}
+
+par_status llm_generate_prepare(const llm_run *r, llm_generation *p, par_trainer *trainer) {
+    if (!p || *p->why) return PAR_OK;
+    const par_generator_params params = size_of(r, p);
     par_status st = par_generator_create(trainer, &params, &p->generator);
     /* a backend without the operation, or no memory for it: the training does not need it */
-    if (is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
+    if (llm_generate_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY))
+        return st;
     snprintf(p->why, sizeof p->why, "%s", par_error());
     return PAR_OK;
 }

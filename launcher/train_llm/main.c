@@ -98,10 +98,20 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     PAR_TRY(settle_alone(r, world_size, problems));
     if (llm_settle_vocab_is_open(r))
         PAR_TRY(llm_settle_vocab(r, world_size, llm_generate_vocab(s)));
+    int notes = r->notes.n;
     if (!s->check_files) llm_files_check(r, &r->notes);
+    bool here = r->notes.n == notes;    /* all files that options name */
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
-    PAR_TRY(llm_report_plan(r, world_size));
+    par_generator_params sample = {0};
+    par_status st = llm_tokenizer_find_alone(r);
+    if (st == PAR_OK) st = llm_generate_size(r, &sample);
+    llm_tokenizer_free(&r->tokenizer);
+    bool asked = llm_generate_is_asked_for(s);
+    if (st != PAR_OK && here && asked) return st; /* as the run does */
+    if (st != PAR_OK && asked)
+        par_problem(&r->notes, "the sample is not in the plan: %s", par_error());
+    PAR_TRY(llm_report_plan(r, world_size, &sample));
     llm_limits_print();
     if (s->device == LLM_CUDA) PAR_TRY(llm_methods_plan(r));
     if (s->show_mesh) llm_report_mesh(r, world_size);

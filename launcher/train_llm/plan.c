@@ -40,7 +40,27 @@ static double report_ledger(const par_memory *memory, const llm_run *r, int stag
     return total;
 }
 
-par_status llm_report_plan(const llm_run *r, int world_size) {
+/* What a sample takes beside the trainer: in the run it may fail alone, so here, too. */
+static double report_sample(const llm_run *r, const par_generator_params *sample, int world_size,
+                            int rank) {
+    const par_transport_params transport_params = llm_world_transport_params(&r->set);
+    par_memory *memory = NULL;
+    double total = 0;
+    char text[32];
+    if (sample->sequences == 0) return 0;
+    if (par_generator_plan(&r->params, &transport_params, world_size, rank, sample, &memory) !=
+        PAR_OK) {
+        printf("  the sample is not in the plan: %s\n", par_error());
+        return 0;
+    }
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
+        total += (double)par_memory_nbytes(memory, (par_memory_kind)kind);
+    printf("  %-28s %14s\n", "sample, beside these", llm_report_bytes(total, text));
+    par_memory_destroy(&memory);
+    return total;
+}
+
+par_status llm_report_plan(const llm_run *r, int world_size, const par_generator_params *sample) {
     const par_transport_params transport_params = llm_world_transport_params(&r->set);
     llm_report_head(r, world_size);
     if (r->set.device == LLM_CUDA) {
@@ -60,8 +80,9 @@ par_status llm_report_plan(const llm_run *r, int world_size) {
         int rank = par_layout_rank(&r->params.layout, coordinate);
         PAR_TRY(par_trainer_plan(&r->params, &transport_params, world_size, rank, &memory));
         double nbytes = report_ledger(memory, r, stage, rank);
-        if (nbytes > most) most = nbytes, largest = stage;
-        sum += nbytes;
+        double of_sample = report_sample(r, sample, world_size, rank);
+        if (nbytes + of_sample > most) most = nbytes + of_sample, largest = stage;
+        sum += nbytes + of_sample / r->params.layout.size[PAR_DP]; /* the first of dp draws */
         par_memory_destroy(&memory);
     }
     llm_report_bytes(most, one);

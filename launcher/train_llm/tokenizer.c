@@ -132,6 +132,11 @@ static par_status share(llm_tokenizer *t, const llm_world *w) {
     return par_comm_agree(w->comm, make_folder(t));
 }
 
+par_status llm_tokenizer_find_alone(llm_run *r) {
+    PAR_TRY(look(r, &r->tokenizer));
+    return r->tokenizer.carried ? make_folder(&r->tokenizer) : PAR_OK;
+}
+
 par_status llm_tokenizer_find(llm_run *r, const llm_world *w, const par_import *import) {
     llm_tokenizer *t = &r->tokenizer;
     par_status st = PAR_OK;

@@ -327,6 +327,8 @@ void llm_carried_settle(llm_run *, par_problems *);
 /* Which one it is: of --tokenizer, beside --data or in --import, or the checkpoint's, which a
  * sample prefers. One that cannot be read is none here; opening it says why. Collective. */
 par_status llm_tokenizer_find(llm_run *, const llm_world *, const par_import *);
+/* The same by one process for all, before a plan. Not collective. */
+par_status llm_tokenizer_find_alone(llm_run *);
 /* Nobody opens it any more. */
 void llm_tokenizer_opened(llm_tokenizer *);
 void llm_tokenizer_free(llm_tokenizer *);
@@ -343,6 +345,11 @@ int64_t llm_generate_vocab(const llm_settings *);
  * sample was asked for, else a note in its place. Collective. */
 par_status llm_generate_open(const llm_run *, llm_world *, const par_import *,
                              llm_generation **out);
+/* The options ask for a sample, instead of leaving it to what is there. */
+bool llm_generate_is_asked_for(const llm_settings *);
+/* What its generator must have room for, for a plan, by one process; zeros where no sample will be
+ * drawn. Not collective. */
+par_status llm_generate_size(const llm_run *, par_generator_params *);
 /* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
  * Collective. */
 par_status llm_generate_prepare(const llm_run *, llm_generation *, par_trainer *);
@@ -362,8 +369,8 @@ par_status llm_methods_plan(llm_run *);
 par_status llm_methods_log(par_log *, const llm_run *);
 
 /* plan; on rank 0 alone */
-/* The memory of every stage. */
-par_status llm_report_plan(const llm_run *, int world_size);
+/* The memory of every stage; sample: what a generator must have room for, zeros for none. */
+par_status llm_report_plan(const llm_run *, int world_size, const par_generator_params *sample);
 /* The coordinates of every rank of a world that need not be there. */
 void llm_report_mesh(const llm_run *, int world_size);
 par_status llm_report_gantt(const llm_run *);

@@ -276,9 +276,10 @@ void par__threads_share(int n) {
     pthread_mutex_unlock(&team.busy);
 }
 
-void par__threads_plan(int n) {
+void par__threads_plan(int ranks) {
     bool known = atomic_load(&asked) > 0 || atomic_load(&share) > 0;
-    planned = known ? 0 : n;
+    int n = par__cores();
+    planned = known || ranks <= 0 ? 0 : ranks < n ? n / ranks : 1;
 }
 
 int par__threads_prepare(void) {

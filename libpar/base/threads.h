@@ -27,9 +27,9 @@ void par__threads_run(int64_t n, int threads, par__range *run, const void *user)
 int par__threads_prepare(void);
 int par__threads_prepared(void);
 
-/* Until the next call with 0, the calling thread prepares for ranks of n threads each, unless this
- * process knows its own number; no loop of this process runs with what it prepares. */
-void par__threads_plan(int n);
+/* Until the next call with 0, the calling thread prepares for so many ranks that share this node's
+ * cores, unless this process knows its own number; no loop of it runs with what it prepares. */
+void par__threads_plan(int ranks);
 
 /* This process's default from now on, if it is less than it was: cores that a rank has. */
 void par__threads_share(int n);

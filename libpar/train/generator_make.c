@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "generator.h"
+#include "libpar/base/threads.h"
 
 static bool same_shape(const par_tensor *a, const par_tensor *b) {
     bool same = a->dtype == b->dtype && a->ndim == b->ndim;
@@ -105,16 +106,22 @@ static par_status take_host(par_generator *g) {
     return PAR_OK;
 }
 
+/* The lists of caches, and the memory that they and the rest will take. */
+static par_status measure(par_generator *g, par_memory **measured) {
+    const par__stage *stage = &g->trainer->stage;
+    for (int c = 0; c < stage->n_chunks; c++) {
+        g->caches[c] = calloc((size_t)stage->chunks[c].n_modules + 1, sizeof(void *));
+        if (!g->caches[c]) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of caches");
+    }
+    PAR_TRY(par_memory_create_measuring(measured));
+    return build(g, *measured);
+}
+
 static par_status create_local(par_generator *g) {
     par_status st = PAR_OK;
     const par_trainer *t = g->trainer;
     par_memory *measured = NULL;
-    for (int c = 0; c < t->stage.n_chunks; c++) {
-        g->caches[c] = calloc((size_t)t->stage.chunks[c].n_modules + 1, sizeof(void *));
-        if (!g->caches[c]) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of caches");
-    }
-    PAR_TRY(par_memory_create_measuring(&measured));
-    PAR_TRY_GOTO(build(g, measured), out);
+    PAR_TRY_GOTO(measure(g, &measured), out);
     PAR_TRY_GOTO(par_memory_create(&t->on.backend->memory, &t->on.backend->host_memory, measured,
                                    &g->memory),
                  out);
@@ -144,22 +151,58 @@ static par_status check_params(const par_trainer *t, const par_generator_params 
     return PAR_OK;
 }
 
-/* Rows of the pass that takes a prompt: none if a module of any rank cannot take it so. */
-static par_status agree_on_prompt(const par_trainer *t, const par_generator_params *params,
-                                  int64_t *prompt) {
-    int32_t cannot = 0;
-    *prompt = 0;
-    if (params->prompt < 2) return PAR_OK;
+/* Modules of this rank that cannot take a prompt in one pass. */
+static int32_t without_prompt(const par_trainer *t) {
+    int32_t n = 0;
     for (int c = 0; c < t->stage.n_chunks; c++)
         for (int i = 0; i < t->stage.chunks[c].n_modules; i++) {
             const par__chunk *chunk = &t->stage.chunks[c];
             bool last = chunk->first_index + i == t->on.params.model->n_modules - 1;
-            cannot += !last && !chunk->modules[i]->ops->prompt;
+            n += !last && !chunk->modules[i]->ops->prompt;
         }
+    return n;
+}
+
+/* Rows of the pass that takes a prompt: none if a module of any rank cannot take it so. */
+static par_status agree_on_prompt(const par_trainer *t, const par_generator_params *params,
+                                  int64_t *prompt) {
+    int32_t cannot = without_prompt(t);
+    *prompt = 0;
+    if (params->prompt < 2) return PAR_OK;
     PAR_TRY(par_comm_all_reduce(t->on.mesh->world, &cannot, &cannot, 1, PAR_I32,
                                 (par_tag){"agree", -1, -1, -1}, NULL, NULL));
     if (cannot == 0) *prompt = params->prompt;
     return PAR_OK;
+}
+
+par_status par_generator_plan(const par_trainer_params *params,
+                              const par_transport_params *transport_params, int world_size,
+                              int rank, const par_generator_params *generator, par_memory **out) {
+    par_generator g = {0};
+    par__planned p;
+    par_memory *measured = NULL;
+    PAR_REQUIRE(generator && out);
+    par__threads_plan(world_size);
+    par_status st = par__planned_begin(params, transport_params, world_size, rank, &p);
+    if (st == PAR_OK) st = check_params(p.trainer, generator);
+    if (st == PAR_OK) {
+        g.trainer = p.trainer;
+        g.params = *generator;
+        g.prompt = generator->prompt < 2 || without_prompt(p.trainer) ? 0 : generator->prompt;
+        st = measure(&g, &measured);
+        for (int c = 0; c < p.trainer->stage.n_chunks; c++) free(g.caches[c]);
+    }
+    par__planned_end(&p);
+    par__threads_plan(0);
+    if (st == PAR_OK)
+        *out = measured;
+    else
+        par_memory_destroy(&measured);
+    return st;
+}
+
+const par_memory *par_generator_memory(const par_generator *g) {
+    return g ? g->memory : NULL;
 }
 
 par_status par_generator_create(par_trainer *t, const par_generator_params *params,

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "collectives/internal.h"
-#include "libpar/base/cores.h"
 #include "libpar/base/record.h"
 #include "libpar/base/threads.h"
 #include "par/transformer.h"
@@ -17,34 +16,39 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-/* On a transport that is like the one that will be: staging depends on its pieces and its link. */
+/* The transport is like the one that will be: staging depends on its pieces and its link. */
+par_status par__planned_begin(const par_trainer_params *params,
+                              const par_transport_params *transport_params, int world_size,
+                              int rank, par__planned *p) {
+    *p = (par__planned){0};
+    PAR_REQUIRE(rank >= 0 && rank < world_size);
+    PAR_TRY(checked(params, world_size));
+    PAR_TRY(par_transport_create_measuring(transport_params, world_size, rank, &p->transport));
+    PAR_TRY(par_memory_create_measuring(&p->memory));
+    return par__trainer_build(p->transport, params, p->memory, &p->trainer);
+}
+
+void par__planned_end(par__planned *p) {
+    par__trainer_free(&p->trainer);
+    par_memory_destroy(&p->memory);
+    par_transport_destroy(&p->transport);
+}
+
 static par_status plan(const par_trainer_params *params,
                        const par_transport_params *transport_params, int world_size, int rank,
                        par_memory **out) {
-    par_status st = PAR_OK;
-    par_transport *transport = NULL;
-    par_memory *memory = NULL;
-    par_trainer *trainer = NULL;
-    PAR_REQUIRE(out && rank >= 0 && rank < world_size);
-    PAR_TRY(checked(params, world_size));
-    PAR_TRY(par_transport_create_measuring(transport_params, world_size, rank, &transport));
-    PAR_TRY_GOTO(par_memory_create_measuring(&memory), out_transport);
-    PAR_TRY_GOTO(par__trainer_build(transport, params, memory, &trainer), out_memory);
-    par__trainer_free(&trainer);
-    *out = memory;
-    memory = NULL;
-out_memory:
-    par_memory_destroy(&memory);
-out_transport:
-    par_transport_destroy(&transport);
+    par__planned p;
+    PAR_REQUIRE(out);
+    par_status st = par__planned_begin(params, transport_params, world_size, rank, &p);
+    if (st == PAR_OK) *out = p.memory, p.memory = NULL;
+    par__planned_end(&p);
     return st;
 }
 
 par_status par_trainer_plan(const par_trainer_params *params,
                             const par_transport_params *transport_params, int world_size, int rank,
                             par_memory **out) {
-    int cores = par__cores(); /* as if all ranks were on this node */
-    par__threads_plan(world_size > 0 && world_size < cores ? cores / world_size : 1);
+    par__threads_plan(world_size);
     par_status st = plan(params, transport_params, world_size, rank, out);
     par__threads_plan(0);
     return st;

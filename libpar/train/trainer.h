@@ -45,6 +45,17 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
                               par_memory *memory, par_trainer **out);
 /* Frees what build made; the memory stays. */
 void par__trainer_free(par_trainer **trainer);
+/* trainer.c: a rank of a world that need not be there, on memory that measures. */
+typedef struct {
+    par_transport *transport;
+    par_memory *memory;
+    par_trainer *trainer;
+} par__planned;
+par_status par__planned_begin(const par_trainer_params *params,
+                              const par_transport_params *transport_params, int world_size,
+                              int rank, par__planned *planned);
+/* Also after a begin that failed. */
+void par__planned_end(par__planned *planned);
 /* The caller's own backend, or the one that is called so. */
 par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out);
 

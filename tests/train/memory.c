@@ -1,7 +1,8 @@
 /*
- * Plan equals run: the ledger that par_trainer_plan computes for a rank is the one that the trainer
- * has; and after create, libpar allocates nothing, in steps, evaluation, forward and generation.
- * MPI's and oneDNN's own allocations are counted apart and bounded.
+ * Plan equals run: the ledgers that par_trainer_plan and par_generator_plan compute for a rank
+ * are those that trainer and generator have; and after create, libpar allocates nothing, in
+ * steps, evaluation, forward and generation. MPI's and oneDNN's own allocations are counted
+ * apart and bounded.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -92,6 +93,25 @@ static void check_parts(const char *what, const par_trainer *trainer, par_dtype 
     CHECK(told_lines >= 5, "%s: %d lines have parts", what, told_lines);
 }
 
+/* The generator's plan is what the generator takes, on each rank of each setting. */
+static void check_generator(const char *what, par_transport *transport, par_trainer *trainer,
+                            const par_trainer_params *params,
+                            const par_transformer_config *config) {
+    const par_generator_params wanted = {.sequences = 2,
+                                         .capacity = config->tokens,
+                                         .prompt = config->tokens - 1,
+                                         .vocab = config->vocab,
+                                         .int8 = params->dtype == PAR_BF16};
+    par_generator *generator = NULL;
+    par_memory *plan = NULL;
+    CHECK_OK(par_generator_plan(params, NULL, par_transport_size(transport),
+                                par_transport_rank(transport), &wanted, &plan));
+    CHECK_OK(par_generator_create(trainer, &wanted, &generator));
+    if (plan && generator) compare_ledgers(what, plan, par_generator_memory(generator));
+    par_generator_destroy(&generator);
+    par_memory_destroy(&plan);
+}
+
 static void run_ledger(par_transport *transport) {
     for (int i = 0; i < SETTINGS; i++) {
         par_transformer_config config;
@@ -110,6 +130,8 @@ static void run_ledger(par_transport *transport) {
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
         if (trainer) check_parts(what, trainer, params.dtype);
+        snprintf(what, sizeof what, "generator of setting %d", i);
+        if (trainer) check_generator(what, transport, trainer, &params, &config);
         size_t nbytes;
         if (trainer)
             CHECK(par_trainer_saves_behind(trainer, &nbytes) == (i % 2 == 1) && nbytes > 1,

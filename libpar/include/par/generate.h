@@ -59,6 +59,17 @@ typedef struct {
 typedef struct par_generator par_generator;
 
 /**
+ * Measure what the generator of one rank takes beside the trainer, without MPI, data or weights, as
+ * par_trainer_plan measures the trainer. A prompt is taken in one pass if this rank's modules can.
+ *
+ * Not collective. Errors: as par_trainer_plan; PAR_ERR_ARG when the generator's parameters are
+ * impossible; PAR_ERR_UNSUPPORTED when a module has no `decode`, or the backend no 8-bit products.
+ */
+PAR_API par_status par_generator_plan(const par_trainer_params *,
+                                      const par_transport_params *transport_params, int world_size,
+                                      int rank, const par_generator_params *, par_memory **out);
+
+/**
  * Measures, then allocates all that runs will need: caches, activations of `prompt` tokens,
  * workspace, logits of one position. Between steps of the trainer, which must outlive it; one
  * generator per trainer at a time.
@@ -69,6 +80,8 @@ typedef struct par_generator par_generator;
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
                                         par_generator **out);
+/** Where its bytes go; it stays the generator's. NULL is accepted: NULL. Not collective. */
+PAR_API const par_memory *par_generator_memory(const par_generator *);
 /** NULL is accepted. Not collective. */
 PAR_API void par_generator_destroy(par_generator **generator);
 
