@@ -48,8 +48,52 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
     row->given = given;
 }
 
-void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,
-                     par_problems *problems) {
+/* What each rank has of its own. */
+static bool is_own(const par_option *row) {
+    return strcmp(row->name, "gpu") == 0 || strcmp(row->name, "threads") == 0;
+}
+
+/* A line "name \t value" for each row, the program's version first. */
+static void list_rows(const llm_run *r, char text[MAX_NBYTES]) {
+    static char value[MAX_NBYTES / 2];
+    size_t used = (size_t)snprintf(text, MAX_NBYTES, "train_llm\t%s\n", llm_version);
+    for (int i = 0; i < r->n_options && used < MAX_NBYTES; i++) {
+        const par_option *row = &r->options[i];
+        if (row->type == PAR_OPT_ABSENT || is_own(row)) continue;
+        used += (size_t)snprintf(text + used, MAX_NBYTES - used, "--%s\t%s\n", row->name,
+                                 par_option_text(row, value, sizeof value));
+    }
+}
+
+/* Ranks with other options than rank 0 would wait for each other for ever, or train what nobody
+ * asked for. Collective. */
+static par_status compare(const llm_run *r, const llm_world *w, par_problems *problems) {
+    static char mine[MAX_NBYTES], first[MAX_NBYTES];
+    if (w->size == 1) return PAR_OK; /* and may have no MPI */
+    list_rows(r, mine);
+    memcpy(first, mine, sizeof first);
+    llm_world_share(first, sizeof first);
+    if (strcmp(mine, first) == 0) return PAR_OK;
+    char *a = mine, *b = first;
+    while (*a && *b) {
+        size_t n = strcspn(a, "\n"), m = strcspn(b, "\n"), key = strcspn(a, "\t\n");
+        if (n != m || memcmp(a, b, n) != 0) {
+            if (strncmp(a, b, key + 1) != 0)
+                break; /* other options: another version, said before */
+            par_problem(problems,
+                        "%.*s is \"%.*s\" here and \"%.*s\" on rank 0; legal: the same "
+                        "on all ranks, but for --gpu and --threads",
+                        (int)key, a, (int)(n - key - 1), a + key + 1, (int)(m - key - 1),
+                        b + key + 1);
+        }
+        a += n + (a[n] == '\n');
+        b += m + (b[m] == '\n');
+    }
+    return par_problems_status(problems, PAR_ERR_OPTION);
+}
+
+par_status llm_config_parse(llm_run *r, const llm_world *w, int argc, char **argv,
+                            par_problems *problems) {
     r->n_options = llm_options_rows(&r->set, r->options);
     par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
     /* of equal options the last one counts; which, is said once */
@@ -60,6 +104,10 @@ void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,
             par_problem(&r->notes, "--%s is given %d times; the last one counts: %s", row->name,
                         row->given, par_option_text(row, value, sizeof value));
     }
+    return compare(r, w, problems);
+}
+
+void llm_config_load(llm_run *r, const llm_world *w, par_problems *problems) {
     load(r, w, problems);
     llm_recipe_apply(r, problems);
 }

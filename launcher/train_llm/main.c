@@ -58,11 +58,9 @@ static _Noreturn void end(par_status st, const llm_run *r, bool tells, bool alon
     leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 
-/* From the options, on all ranks or on none: what is wrong on one host alone, as another libhdf5
- * there, ends all. The lowest rank that has something to say says it. */
-static void settle_all(llm_run *r, const llm_world *w, par_problems *problems) {
-    par_status st = PAR_OK;
-    if (!r->set.import || problems->n) st = llm_settle(r, w->size, problems);
+/* On all ranks or on none, before there is a transport: what is wrong on one host alone, as another
+ * libhdf5 there, ends all. The lowest rank that has something to say says it. */
+static void agree(const llm_run *r, const llm_world *w, par_status st) {
     int first = llm_world_refuses(w, &st);
     if (st == PAR_OK) return;
     if (first > 0 && first == w->rank) {
@@ -168,7 +166,8 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     llm_signals_begin();
     if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
-    llm_config_read(&r, &w, argc, argv, &problems);
+    agree(&r, &w, llm_config_parse(&r, &w, argc, argv, &problems));
+    llm_config_load(&r, &w, &problems);
     if (r.set.help || r.set.version || r.set.other_names) {
         static char text[65536];
         if (r.set.help)
@@ -183,8 +182,10 @@ int main(int argc, char **argv) {
     llm_settle_options(&r, &w, &problems);
     if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank == 0, false);
     llm_world_check_singletons(w.size, &problems);
-    settle_all(&r, &w, &problems);
-    par_status st = llm_run_make(&r, &w);
+    par_status st = PAR_OK;
+    if (!r.set.import || problems.n) st = llm_settle(&r, w.size, &problems);
+    agree(&r, &w, st);
+    st = llm_run_make(&r, &w);
     if (st != PAR_OK) end(st, &r, w.rank == 0, false);
     llm_watch_begin(&r, &w);
     llm_watch_waits(true);

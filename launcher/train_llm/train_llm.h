@@ -174,9 +174,13 @@ void llm_run_print(const llm_run *);
 void llm_run_leave(void);
 
 /* config */
-/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options
- * is a problem each. Rank 0 reads the file, all have what it read. Collective. */
-void llm_config_read(llm_run *, const llm_world *, int argc, char **argv, par_problems *);
+/* Rows, defaults and command line, into r->set; what is wrong with single options is a problem
+ * each. Collective. Errors: PAR_ERR_OPTION on ranks with other options than rank 0, with all that
+ * is wrong. */
+par_status llm_config_parse(llm_run *, const llm_world *, int argc, char **argv, par_problems *);
+/* Then --config and --recipe, for what is still open. Rank 0 reads the file, all have what it read.
+ * Collective. */
+void llm_config_load(llm_run *, const llm_world *, par_problems *);
 /* The command line, the file or the recipe has this option; `name` is a row's. */
 bool llm_config_given(const llm_run *, const char *name);
 /* All options as they are now, for --config. */
