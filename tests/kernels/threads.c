@@ -136,6 +136,10 @@ static void test_threads(void) {
         harness_skip("a device's threads are its own");
         return;
     }
+    if (bench_is_ref) {
+        harness_skip("ref has one thread");
+        return;
+    }
     for (par_dtype dtype = PAR_F32; dtype <= PAR_BF16; dtype++) {
         fill(dtype);
         for (int i = 0; i < 5 * ROUNDS; i++) {
