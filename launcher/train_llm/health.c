@@ -35,9 +35,9 @@ par_status llm_health_nodes(const llm_run *r, const llm_world *w) {
     else if (check)
         par_node_check_print(check, llm_report_line, NULL);
     if (left_out)
-        printf("note: nodes: %d of the figures behind these lie far from them; ranks that share "
+        printf("note: nodes: %d of the figures behind these %s far from them; ranks that share "
                "cores are slow by turns, so none is named\n",
-               left_out);
+               left_out, left_out == 1 ? "lies" : "lie");
     par_node_check_destroy(&check);
     return PAR_OK;
 }

@@ -1,9 +1,11 @@
 /* For LD_PRELOAD: the FAIL_CALL-th allocation, from 1, that train_llm, par or libpar asks for on
- * rank FAIL_RANK fails, and all behind it. Where that happens, a line of stderr says so. */
+ * rank FAIL_RANK fails, and all behind it. Where that happens, a line of stderr says so. Where it
+ * does not, another one says at the end how many there were. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,9 +26,16 @@ static bool is_ours(const void *caller) {
            strcmp(name, "par") == 0;
 }
 
+static long calls, at = -1;
+
+__attribute__((destructor)) static void tell(void) {
+    char line[64];
+    int n = snprintf(line, sizeof line, "malloc_fault: all %ld allocations\n", calls);
+    if (at > calls && write(STDERR_FILENO, line, (size_t)n) < 0) return;
+}
+
 static bool fails(const void *caller) {
     static const char line[] = "malloc_fault: an allocation fails\n";
-    static long calls, at = -1;
     if (at < 0) at = chosen() ? atol(getenv("FAIL_CALL")) : 0;
     if (at == 0 || !is_ours(caller) || __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) < at)
         return false;
