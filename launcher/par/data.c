@@ -17,7 +17,7 @@ typedef struct {
     par_words text, jsonl;
     int order, format; /* text_files_order; LLM_C, MEGATRON */
     int64_t max_mb;
-    bool skip_bad_lines;
+    bool skip_bad_lines, skip_bad_files;
 } data_settings;
 
 /* What stands behind a prefix, "gpt2:DIR" say; NULL: the text does not begin so. */
@@ -55,11 +55,20 @@ static par_status write_with(const data_settings *s, const par_corpus *corpus, p
     print_count(c->empty, "empty one", "empty ones", "left out");
     print_count(c->nulls, "null", "nulls", "left out");
     print_count(c->bad_lines, "bad line", "bad lines", "left out");
+    print_count(c->bad_files, "bad file", "bad files", "left out");
     print_count(c->surrogates, "lone surrogate", "lone surrogates", "made U+FFFD");
     print_count(c->unpacked, "file", "files", "unpacked");
     print_count(c->converted, "file", "files", "converted from UTF-16");
     printf("\n");
-    if (c->bad_lines) fprintf(stderr, "left out, the first bad line: %s\n", c->first_bad);
+    if (c->bad_lines) fprintf(stderr, "left out, the first bad line: %s\n", c->first_bad_line);
+    if (c->bad_files) fprintf(stderr, "left out, the first bad file: %s\n", c->first_bad_file);
+    if (c->odd_files)
+        fprintf(
+            stderr,
+            "note: %s (so in %lld of %d file%s): its bytes are taken as they are; if it is text "
+            "in another encoding, convert it first (iconv -t UTF-8)\n",
+            c->first_odd_file, (long long)c->odd_files, corpus->n_files,
+            corpus->n_files == 1 ? "" : "s");
     return PAR_OK;
 }
 
@@ -85,26 +94,6 @@ static par_status train_and_write(const data_settings *s, const par_corpus *corp
     return st;
 }
 
-/* Tokens are of bytes, so any text is taken; but another encoding is rarely meant. */
-static void point_out_encodings(const char *const *paths, int n) {
-    const char *first = NULL;
-    int64_t at = 0, n_bad = 0;
-    for (int i = 0; i < n; i++) {
-        int64_t bad = vocabulary_first_bad(paths[i]);
-        if (bad < 0) continue;
-        if (n_bad++ == 0) {
-            first = paths[i];
-            at = bad;
-        }
-    }
-    if (first)
-        fprintf(stderr,
-                "note: %s: is not UTF-8 from byte %lld on (so in %lld of %d file%s): its bytes are "
-                "taken as they are; if it is text in another encoding, convert it first (iconv -t "
-                "UTF-8)\n",
-                first, (long long)at, (long long)n_bad, n, n == 1 ? "" : "s");
-}
-
 static par_status write_tokens(const text_files *list, const data_settings *s) {
     int64_t nbytes, n_tokens = 0, vocab = 0;
     int n = text_files_take(list, s->max_mb * 1000000, &nbytes);
@@ -116,6 +105,7 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
                                .paths = paths,
                                .field = s->field,
                                .skip_bad_lines = s->skip_bad_lines,
+                               .skip_bad_files = s->skip_bad_files,
                                .counts = &counts};
     par_status st;
     if (after(s->tokenizer, "train:")) {
@@ -131,14 +121,16 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
         if (st == PAR_OK) st = write_with(s, &corpus, t, &n_tokens, &vocab);
         par_tokenizer_close(&t);
     }
-    if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
         printf("%s: %lld token%s of %d of %d file%s, %lld byte%s, vocabulary %lld\n", s->out,
-               (long long)n_tokens, n_tokens == 1 ? "" : "s", n, list->n, list->n == 1 ? "" : "s",
-               (long long)counts.nbytes, counts.nbytes == 1 ? "" : "s", (long long)vocab);
-    if (st == PAR_ERR_FORMAT && s->field && !s->skip_bad_lines && strstr(par_error(), ", column "))
+               (long long)n_tokens, n_tokens == 1 ? "" : "s", n - (int)counts.bad_files, list->n,
+               list->n == 1 ? "" : "s", (long long)counts.nbytes, counts.nbytes == 1 ? "" : "s",
+               (long long)vocab);
+    if (st == PAR_ERR_FORMAT && counts.bad_lines && !s->skip_bad_lines)
         return par_error_set(st, "%s; --skip-bad-lines leaves such lines out", par_error());
+    if (st == PAR_ERR_FORMAT && counts.bad_files && !s->skip_bad_files)
+        return par_error_set(st, "%s; --skip-bad-files leaves such files out", par_error());
     return st;
 }
 
@@ -150,7 +142,7 @@ static const char data_usage[] =
     "Documents end with <|endoftext|> (Llama 3: <|end_of_text|>) where the vocabulary has it;\n"
     "--tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
 
-enum { N_ROWS = 10 };
+enum { N_ROWS = 11 };
 
 static void make_rows(data_settings *s, par_option rows[N_ROWS]) {
     static const par_choice formats[] = {{"llm.c", LLM_C}, {"megatron", MEGATRON}, {NULL, 0}};
@@ -200,6 +192,12 @@ static void make_rows(data_settings *s, par_option rows[N_ROWS]) {
          .value = &s->skip_bad_lines,
          .help = "with --jsonl: leave out lines that are not JSON or have no such string; they are "
                  "counted"},
+        {.name = "skip-bad-files",
+         .type = PAR_OPT_BOOL,
+         .value = &s->skip_bad_files,
+         .help =
+             "leave out files that cannot be read as text: packed ones that are cut or damaged, "
+             "PDFs, archives ...; they are counted"},
         {.name = "suffix",
          .type = PAR_OPT_TEXT,
          .value = &s->suffix,

@@ -41,31 +41,6 @@ static bool has_suffix(const char *path, const char *suffix) {
     return false;
 }
 
-/* What begins so is no text, whoever names it. */
-static const char *foreign(const char *block, size_t n) {
-    static const struct {
-        size_t at, n;
-        const char *magic, *name;
-    } kinds[] = {
-        {0, 6, "\xfd\x37zXZ\0", "packed by xz: unxz it first"},
-        {4, 6, "1AY&SY", "packed by bzip2: bunzip2 it first"},
-        {0, 4, "\x04\x22\x4d\x18", "packed by lz4: unlz4 it first"},
-        {0, 4, "PK\3\4", "a zip archive: unpack it first"},
-        {0, 6, "7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"},
-        {0, 4, "PAR1", "a Parquet file: export its text as JSON Lines first"},
-        {0, 6, "ARROW1", "an Arrow file: export its text as JSON Lines first"},
-        {0, 5, "%PDF-", "a PDF: make text of it first (pdftotext)"},
-        {0, 4, "\x88\xd8\x34\x01", "a token file of llm.c, not text"},
-        {0, 4, "\xa1\xd9\x34\x01", "a token file of llm.c, not text"},
-        {0, 9, "MMIDIDX\0\0", "a Megatron index, not text"},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (kinds[i].at + kinds[i].n <= n &&
-            memcmp(block + kinds[i].at, kinds[i].magic, kinds[i].n) == 0)
-            return kinds[i].name;
-    return NULL;
-}
-
 /* What par data leaves beside the tokens that it writes. */
 static bool is_beside_tokens(const char *path) {
     static const char *const suffixes[] = {".stamp", ".vocab"};
@@ -79,28 +54,18 @@ static bool is_beside_tokens(const char *path) {
     return false;
 }
 
-/* Text has no zero byte at its beginning, unless a mark says that it is UTF-16, or it is packed.
- * LEFT_KINDS: it is taken. */
+/* What cannot be judged, damaged data say, is taken: whoever reads it says what is wrong. */
 static left_kind judge(const text_files *list, const char *path) {
-    static const char *const known[] = {"\xff\xfe", "\xfe\xff", "\x1f\x8b", "\x28\xb5"};
-    char block[4096];
+    static const left_kind kinds[] = {[PAR_TEXT_USUAL] = LEFT_KINDS,
+                                      [PAR_TEXT_EMPTY] = LEFT_EMPTY,
+                                      [PAR_TEXT_UTF16] = LEFT_UTF16,
+                                      [PAR_TEXT_FOREIGN] = LEFT_FOREIGN,
+                                      [PAR_TEXT_BINARY] = LEFT_BINARY};
+    par_text_kind kind = PAR_TEXT_USUAL;
     if (list->suffix && !has_suffix(path, list->suffix)) return LEFT_SUFFIX;
     if (strstr(path, ".tar.") || ends_with(path, ".tgz") || ends_with(path, ".tar"))
         return LEFT_ARCHIVE;
-    FILE *file = fopen(path, "rb");
-    if (!file) return LEFT_UNREADABLE;
-    size_t n = fread(block, 1, sizeof block, file);
-    fclose(file);
-    if (n == 0) return LEFT_EMPTY;
-    for (int i = 0; i < 4; i++)
-        if (n >= 2 && memcmp(block, known[i], 2) == 0) return LEFT_KINDS;
-    if (foreign(block, n)) return LEFT_FOREIGN;
-    if (!memchr(block, 0, n)) return LEFT_KINDS;
-    /* every second byte of UTF-16 is zero in text of few scripts; without a mark it is not taken */
-    size_t zeros[2] = {0, 0};
-    for (size_t i = 0; i < n; i++) zeros[i & 1] += block[i] == 0;
-    bool utf16 = zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
-    return utf16 ? LEFT_UTF16 : LEFT_BINARY;
+    return par_text_look(path, &kind) == PAR_ERR_IO ? LEFT_UNREADABLE : kinds[kind];
 }
 
 void text_files_print_left(const text_files *list) {
@@ -153,20 +118,10 @@ static par_status walk(text_files *list, const char *folder) {
     return st;
 }
 
-static par_status add_named(text_files *list, const char *path, int64_t nbytes) {
-    char block[16];
-    FILE *file = fopen(path, "rb");
-    size_t n = file ? fread(block, 1, sizeof block, file) : 0;
-    if (file) fclose(file);
-    const char *what = foreign(block, n);
-    if (what) return par_error_set(PAR_ERR_FORMAT, "%s: is %s", path, what);
-    return add_file(list, path, nbytes);
-}
-
 par_status text_files_add(text_files *list, const char *path) {
     struct stat about;
     if (stat(path, &about) != 0) return par_error_set(PAR_ERR_IO, "%s: %s", path, strerror(errno));
-    return S_ISDIR(about.st_mode) ? walk(list, path) : add_named(list, path, about.st_size);
+    return S_ISDIR(about.st_mode) ? walk(list, path) : add_file(list, path, about.st_size);
 }
 
 const char *text_files_find(const text_files *list, const char *path) {

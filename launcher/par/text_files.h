@@ -45,7 +45,7 @@ typedef struct {
 } text_files;
 
 /* A file, or the text files in a folder, at the end of the list. Errors: PAR_ERR_IO,
- * PAR_ERR_MEMORY; PAR_ERR_FORMAT: a file that is no text by its first bytes. */
+ * PAR_ERR_MEMORY. */
 par_status text_files_add(text_files *list, const char *path);
 void text_files_sort(text_files *list);
 /* Whole files from the front, up to max_nbytes; at least one, if there is one. Returns how many. */

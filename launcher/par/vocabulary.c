@@ -1,5 +1,5 @@
 /*
- * Trained vocabularies under their names, and UTF-8. See vocabulary.h. Files are renamed one by
+ * Trained vocabularies under their names. See vocabulary.h. Files are renamed one by
  * one, merges first: with merges of another vocabulary opening it fails, so a crash in between is
  * never taken for a tokenizer.
  */
@@ -17,7 +17,7 @@
 
 static const char *const files[] = {"merges.txt", "vocab.json"};
 
-enum { N_FILES = 2, NAME = 4352, BLOCK = 1 << 16, CHARACTER = 3 /* bytes behind its first */ };
+enum { N_FILES = 2, NAME = 4352 };
 
 /* The folder, locked: what a killed process left in it is overwritten file by file. It is opened
  * again if another process gave it its final name before it was locked here. */
@@ -81,35 +81,4 @@ void vocabulary_drop(vocabulary_files *names) {
     }
     rmdir(names->temporary);
     close(names->lock);
-}
-
-int64_t vocabulary_first_bad(const char *path) {
-    static const char *const known[] = {"\xff\xfe", "\xfe\xff", "\x1f\x8b", "\x28\xb5"};
-    static unsigned char block[BLOCK];
-    int64_t at = 0, bad = -1; /* of the block's front */
-    size_t n = 0, got;
-    FILE *file = fopen(path, "rb");
-    if (!file) return -1;
-    /* packed by gzip or zstd, or UTF-16 with its mark: it is looked at when it is read */
-    bool done = false;
-    got = fread(block, 1, 2, file);
-    for (int i = 0; i < 4; i++) done = done || (got == 2 && memcmp(block, known[i], 2) == 0);
-    rewind(file);
-    while (bad < 0 && !done) {
-        got = fread(block + n, 1, sizeof block - n, file);
-        n += got;
-        /* A character that the block cuts waits for the rest of it. */
-        size_t i = 0, last = got ? CHARACTER : 0;
-        while (bad < 0 && i + last < n) {
-            size_t k = par_utf8_length(block + i, n - i);
-            if (k == 0) bad = at + (int64_t)i;
-            i += k;
-        }
-        memmove(block, block + i, n - i);
-        at += (int64_t)i;
-        n -= i;
-        done = got == 0;
-    }
-    fclose(file);
-    return bad;
 }

@@ -1,6 +1,6 @@
 /*
- * What `par data` does around texts and vocabularies: a trained vocabulary waits under a temporary
- * name until the tokens are there too, and texts that are not UTF-8 are pointed out.
+ * What `par data` does around vocabularies: a trained one waits under a temporary name until the
+ * tokens are there too.
  */
 #ifndef VOCABULARY_H
 #define VOCABULARY_H
@@ -20,9 +20,5 @@ par_status vocabulary_begin(const char *out, vocabulary_files *names);
 par_status vocabulary_keep(vocabulary_files *names);
 /* The temporary folder goes, with what is in it. */
 void vocabulary_drop(vocabulary_files *names);
-
-/* Bytes of UTF-8 (RFC 3629) at the beginning of a file; -1: all of it, it cannot be read, or it is
- * converted when it is read (gzip, zstd, UTF-16). */
-int64_t vocabulary_first_bad(const char *path);
 
 #endif

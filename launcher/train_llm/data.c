@@ -140,17 +140,20 @@ static par_status open_sets(const llm_run *r, llm_data *d) {
     return PAR_OK;
 }
 
-/* The largest id against the vocabulary of the model; an id that is negative is INT64_MAX there. */
+/* The largest id against the vocabulary of the model; a negative one is INT64_MAX there, and in raw
+ * u32 above INT32_MAX. */
 static par_status check_ids(const llm_run *r, const llm_data_set *set, int64_t vocab) {
     int64_t max = set->facts.max;
     bool raw = strncmp(set->facts.form, "raw ", 4) == 0, fixed = r->set.import || r->carried.model;
     char legal[128];
     if (max < vocab) return PAR_OK;
-    if (max == INT64_MAX)
+    if (max > INT32_MAX)
         return par_error_set(PAR_ERR_OPTION,
                              "%s: holds a negative token; legal: 0 to %lld, the vocabulary of the "
-                             "model %s",
-                             set->path, (long long)vocab - 1, r->config.name);
+                             "model %s%s%s",
+                             set->path, (long long)vocab - 1, r->config.name,
+                             raw ? ", or another --data-form than " : "",
+                             raw ? set->facts.form : "");
     snprintf(legal, sizeof legal, "--vocab %lld or more", (long long)max + 1);
     return par_error_set(
         PAR_ERR_OPTION,

@@ -5,6 +5,7 @@
  * core's cache when they are hashed. What a run needs of a stored one is walked in the order of the
  * file, so a block is read once per run that needs it.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,17 +95,21 @@ static float to_float(const char *data, par_dtype dtype, int64_t i) {
     return dtype == PAR_BF16 ? par__bf16_to_f32(half) : par__f16_to_f32(half);
 }
 
-static void convert(char *dst, par_dtype to, const char *src, par_dtype from, int64_t n) {
+/* Returns how many could be converted: up to the first that rounds to infinity. */
+static int64_t convert(char *dst, par_dtype to, const char *src, par_dtype from, int64_t n) {
     size_t size = par_dtype_nbytes(to);
+    float limit = to == PAR_F16 ? 65520.0f : to == PAR_BF16 ? 0x1.ffp127f : INFINITY;
     if (from == to) {
         memcpy(dst, src, (size_t)n * size);
-        return;
+        return n;
     }
     for (int64_t i = 0; i < n; i++) {
         float x = to_float(src, from, i);
+        if (isfinite(x) && fabsf(x) >= limit) return i;
         uint16_t half = to == PAR_BF16 ? par__f32_to_bf16(x) : par__f32_to_f16(x);
         memcpy(dst + (size_t)i * size, to == PAR_F32 ? (void *)&x : (void *)&half, size);
     }
+    return n;
 }
 
 /* Elements [at, at + n) of a run. */
@@ -116,7 +121,13 @@ static par_status put(const par_checkpoint_run *run, int64_t at, int64_t n, cons
     for (int64_t done = 0, m; done < n; done += m) {
         m = n - done < most ? n - done : most;
         char *dst = (char *)run->data + (at + done) * size;
-        convert(s ? s->buffer : dst, run->dtype, src + done * source, from, m);
+        int64_t k = convert(s ? s->buffer : dst, run->dtype, src + done * source, from, m);
+        if (k < m)
+            PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                     "%s/%s: has %g, too large for precision %s; legal: up to %g, or precision %s",
+                     run->kind, run->name, (double)to_float(src, from, done + k),
+                     par_dtype_name(run->dtype), run->dtype == PAR_F16 ? 65504.0 : 0x1.fep127,
+                     run->dtype == PAR_F16 ? "bf16" : "fp32");
         if (s) PAR_TRY(s->copy(s->user, dst, s->buffer, (size_t)(m * size)));
     }
     return PAR_OK;

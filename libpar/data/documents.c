@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/utf8.h"
 #include "libpar/data/text_load.h"
 #include "libpar/data/tokenizer.h"
 
@@ -45,9 +46,9 @@ static par_status give_line(pass *p, const char *path, int64_t number, const cha
                         "%s: line %" PRId64 ", column %" PRId64
                         ": %s; legal: one object per line, in UTF-8, with a string \"%s\"",
                         path, number, column, p->json.why, p->corpus->field);
-    if (!p->corpus->skip_bad_lines) return PAR_ERR_FORMAT;
-    if (c->bad_lines++ == 0) snprintf(c->first_bad, sizeof c->first_bad, "%s", par_error());
-    return PAR_OK;
+    if (c->bad_lines++ == 0)
+        snprintf(c->first_bad_line, sizeof c->first_bad_line, "%s", par_error());
+    return p->corpus->skip_bad_lines ? PAR_OK : PAR_ERR_FORMAT;
 }
 
 static par_status give_lines(pass *p, const char *path, const char *text, size_t n) {
@@ -74,9 +75,46 @@ par_status par__jsonl_parse(const char *path, const char *text, size_t n, const 
     return st;
 }
 
+/* The first byte that is zero or not UTF-8; n: there is none. */
+static size_t first_odd(const uint8_t *text, size_t n) {
+    size_t i = 0;
+    for (size_t k = 1; i < n && k > 0 && text[i] != 0; i += k) {
+        uint64_t eight; /* ASCII without a zero: no borrow and no byte reaches its highest bit */
+        bool plain = n - i >= 8;
+        if (plain) memcpy(&eight, text + i, 8);
+        if (plain) plain = ((eight | (eight - 0x0101010101010101)) & 0x8080808080808080) == 0;
+        k = plain ? 8 : par__utf8_length(text + i, n - i);
+    }
+    return i < n ? i : n;
+}
+
+/* Tokens are of bytes, so any text is taken; but what has such bytes is rarely meant. */
+static void count_odd(pass *p, const char *path, const par__text *text) {
+    size_t at = first_odd(text->data, text->n);
+    par_corpus_counts *c = &p->counts;
+    if (at == text->n || c->odd_files++ > 0) return;
+    snprintf(c->first_odd_file, sizeof c->first_odd_file,
+             text->data[at] ? "%s: is not UTF-8 from byte %zu on"
+                            : "%s: byte %zu is zero, as in no text",
+             path, at);
+}
+
+static par_status load(pass *p, const char *path, par__text *text) {
+    par_status st = par__text_load(path, text);
+    par_corpus_counts *c = &p->counts;
+    if (st != PAR_ERR_FORMAT) return st;
+    if (c->bad_files++ == 0)
+        snprintf(c->first_bad_file, sizeof c->first_bad_file, "%s", par_error());
+    *text = (par__text){0};
+    return p->corpus->skip_bad_files ? PAR_OK : st;
+}
+
 static par_status give_file(pass *p, const char *path) {
     par__text text;
-    PAR_TRY(par__text_load(path, &text));
+    int64_t n_bad = p->counts.bad_files;
+    PAR_TRY(load(p, path, &text));
+    if (p->counts.bad_files > n_bad) return PAR_OK;
+    if (!p->corpus->field) count_odd(p, path, &text);
     p->counts.unpacked += text.unpacked;
     p->counts.converted += text.converted;
     p->counts.surrogates += text.surrogates;
@@ -92,17 +130,21 @@ par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visi
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < corpus->n_files; i++) st = give_file(&p, corpus->paths[i]);
     free(p.json.text.bytes);
-    if (st != PAR_OK) return st;
     if (corpus->counts) *corpus->counts = p.counts;
-    if (p.counts.documents == 0 && p.counts.bad_lines > 0)
+    if (st != PAR_OK || p.counts.documents > 0) return st;
+    if (p.counts.bad_lines > 0)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "no line has a text: %" PRId64
                  " bad line%s left out, the first is %s; nothing was "
                  "written",
-                 p.counts.bad_lines, p.counts.bad_lines == 1 ? "" : "s", p.counts.first_bad);
-    if (p.counts.documents == 0)
+                 p.counts.bad_lines, p.counts.bad_lines == 1 ? "" : "s", p.counts.first_bad_line);
+    if (p.counts.bad_files > 0)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: the text is empty: %d file%s without a byte of text; nothing was written",
-                 corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
-    return PAR_OK;
+                 "no file has a text: %" PRId64
+                 " bad file%s left out, the first is %s; nothing was "
+                 "written",
+                 p.counts.bad_files, p.counts.bad_files == 1 ? "" : "s", p.counts.first_bad_file);
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "%s: the text is empty: %d file%s without a byte of text; nothing was written",
+             corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
 }

@@ -9,12 +9,16 @@
 
 #include "config.h"
 #include "libpar/data/tokens.h"
+#include "par/tokenizer.h"
 #if HAVE_ZLIB
 #include <zlib.h>
 #endif
 #if HAVE_ZSTD
 #include <zstd.h>
+#include <zstd_errors.h>
 #endif
+
+enum { LOOK = 4096 }; /* bytes that show what a file is */
 
 size_t par__utf8_put(uint32_t c, uint8_t out[4]) {
     size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -58,19 +62,20 @@ static bool only_zeros(const uint8_t *data, size_t n) {
     return i == n;
 }
 
-/* All members of the file, one behind the other. */
-static par_status gunzip(const char *path, par__text *t) {
+/* All members of the file, one behind the other; at least `limit` bytes are enough. */
+static par_status gunzip(const char *path, par__text *t, size_t limit) {
     uint8_t *out = NULL;
     size_t n = 0, max = 0, at = 0;
     z_stream z = {0};
     int rc = inflateInit2(&z, 16 + MAX_WBITS);
-    while (rc == Z_OK || (rc == Z_STREAM_END && at < t->n)) {
+    while (n < limit && (rc == Z_OK || (rc == Z_STREAM_END && at < t->n))) {
         if (rc == Z_STREAM_END && only_zeros(t->data + at, t->n - at)) break;
         if (rc == Z_STREAM_END) inflateReset(&z);
         if (!grow(&out, n, &max)) rc = Z_MEM_ERROR;
         if (rc == Z_MEM_ERROR) break;
         size_t in = t->n - at < 1 << 30 ? t->n - at : 1 << 30, room = max - n;
         if (room > 1 << 30) room = 1 << 30;
+        if (room > limit - n) room = limit - n;
         z.next_in = (z_const Bytef *)(t->data + at);
         z.avail_in = (uInt)in;
         z.next_out = out + n;
@@ -82,13 +87,14 @@ static par_status gunzip(const char *path, par__text *t) {
         if (rc == Z_OK && at == t->n && z.avail_out > 0) rc = Z_BUF_ERROR; /* it was cut */
     }
     inflateEnd(&z);
-    if (rc == Z_STREAM_END) return own(t, out, n), PAR_OK;
+    if (rc == Z_STREAM_END || (rc == Z_OK && n == limit)) return own(t, out, n), PAR_OK;
     free(out);
     if (rc == Z_MEM_ERROR) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory to unpack it", path);
     PAR_FAIL(PAR_ERR_FORMAT, "%s: gzip data that is damaged or was cut, at byte %zu", path, at);
 }
 #else
-static par_status gunzip(const char *path, par__text *t) {
+static par_status gunzip(const char *path, par__text *t, size_t limit) {
+    (void)(t && limit);
     PAR_FAIL(PAR_ERR_UNSUPPORTED,
              "%s: is packed by gzip, and this build has no zlib; gunzip it first, or install zlib "
              "(Debian: zlib1g-dev) and build again",
@@ -97,28 +103,39 @@ static par_status gunzip(const char *path, par__text *t) {
 #endif
 
 #if HAVE_ZSTD
-static par_status unzstd(const char *path, par__text *t) {
+/* All frames of the file, with windows of any length: all of it is in memory anyway. */
+static par_status unzstd(const char *path, par__text *t, size_t limit) {
     uint8_t *out = NULL;
     size_t n = 0, max = 0, rc = 1;
     ZSTD_DStream *z = ZSTD_createDStream();
     ZSTD_inBuffer in = {t->data, t->n, 0};
     bool memory = z != NULL, more = true;
-    while (memory && more && !ZSTD_isError(rc)) {
+    if (z) ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, sizeof(size_t) > 4 ? 31 : 30);
+    while (memory && more && n < limit && !ZSTD_isError(rc)) {
         memory = grow(&out, n, &max);
         if (!memory) break;
-        ZSTD_outBuffer room = {out, max, n};
+        size_t end = max < limit ? max : limit;
+        ZSTD_outBuffer room = {out, end, n};
         rc = ZSTD_decompressStream(z, &room, &in);
         n = room.pos;
-        more = in.pos < in.size || (rc != 0 && n == max);
+        more = in.pos < in.size || (rc != 0 && n == end);
     }
     ZSTD_freeDStream(z);
-    if (memory && rc == 0) return own(t, out, n), PAR_OK;
+    memory = memory && ZSTD_getErrorCode(rc) != ZSTD_error_memory_allocation;
+    if (memory && (rc == 0 || (n == limit && !ZSTD_isError(rc)))) return own(t, out, n), PAR_OK;
     free(out);
     if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory to unpack it", path);
+    if (ZSTD_getErrorCode(rc) == ZSTD_error_dictionary_wrong)
+        PAR_FAIL(
+            PAR_ERR_FORMAT,
+            "%s: is packed by zstd with dictionary %u, which is not in it: unpack it with that "
+            "first (unzstd -D DICTIONARY)",
+            path, ZSTD_getDictID_fromFrame(t->data + in.pos, t->n - in.pos));
     PAR_FAIL(PAR_ERR_FORMAT, "%s: zstd data that is damaged or was cut, at byte %zu", path, in.pos);
 }
 #else
-static par_status unzstd(const char *path, par__text *t) {
+static par_status unzstd(const char *path, par__text *t, size_t limit) {
+    (void)(t && limit);
     PAR_FAIL(PAR_ERR_UNSUPPORTED,
              "%s: is packed by zstd, and this build has no libzstd; unzstd it first, or install it "
              "(Debian: libzstd-dev) and build again",
@@ -131,18 +148,21 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static par_status unpack(const char *path, par__text *t) {
-    bool gzip = begins(t, "\x1f\x8b", 2), zstd = begins(t, "\x28\xb5\x2f\xfd", 4);
+/* A frame of zstd, or one that is skipped, with which pzstd begins. */
+static bool is_zstd(const par__text *t) {
+    bool skipped =
+        t->n >= 4 && (t->data[0] & 0xF0) == 0x50 && memcmp(t->data + 1, "\x2a\x4d\x18", 3) == 0;
+    return skipped || begins(t, "\x28\xb5\x2f\xfd", 4);
+}
+
+static par_status unpack(const char *path, par__text *t, size_t limit) {
+    bool gzip = begins(t, "\x1f\x8b", 2), zstd = is_zstd(t);
     if ((ends_with(path, ".gz") && !gzip) || (ends_with(path, ".zst") && !zstd))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: its name says that it is packed, and it does not begin so",
                  path);
-    if (gzip) PAR_TRY(gunzip(path, t));
-    if (zstd) PAR_TRY(unzstd(path, t));
+    if (gzip) PAR_TRY(gunzip(path, t, limit));
+    if (zstd) PAR_TRY(unzstd(path, t, limit));
     t->unpacked = gzip || zstd;
-    if (t->n > 262 && memcmp(t->data + 257, "ustar", 5) == 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is a tar archive: unpack it first", path);
-    const char *kind = t->unpacked ? par__tokens_magic(t->data, t->n) : NULL;
-    if (kind) PAR_FAIL(PAR_ERR_FORMAT, "%s: what is packed in it is %s", path, kind);
     return PAR_OK;
 }
 
@@ -178,15 +198,25 @@ static par_status convert(const char *path, par__text *t, bool big) {
 
 /* Every second byte of UTF-16 is zero in text of few scripts; UTF-8 has no zeros. */
 static bool is_unmarked_utf16(const par__text *t) {
-    size_t zeros[2] = {0, 0}, n = t->n < 4096 ? t->n : 4096;
+    size_t zeros[2] = {0, 0}, n = t->n < LOOK ? t->n : LOOK;
     for (size_t i = 0; i < n; i++) zeros[i & 1] += t->data[i] == 0;
     return n >= 8 && zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
 }
 
-static par_status decode(const char *path, par__text *t) {
+/* What is no text, whoever names it. */
+static par_status refuse_foreign(const char *path, const par__text *t) {
+    const char *remedy, *kind = par__magic(t->data, t->n, true, &remedy);
     if (begins(t, "\xff\xfe\0\0", 4) || begins(t, "\0\0\xfe\xff", 4))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is UTF-32: convert it first (iconv -f UTF-32 -t UTF-8)",
                  path);
+    if (kind)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %s%s", path,
+                 t->unpacked ? "what is packed in it is" : "is", kind, remedy);
+    return PAR_OK;
+}
+
+static par_status decode(const char *path, par__text *t) {
+    PAR_TRY(refuse_foreign(path, t));
     if (begins(t, "\xff\xfe", 2)) return convert(path, t, false);
     if (begins(t, "\xfe\xff", 2)) return convert(path, t, true);
     if (begins(t, "\xef\xbb\xbf", 3)) {
@@ -201,18 +231,41 @@ static par_status decode(const char *path, par__text *t) {
     return PAR_OK;
 }
 
+/* The file's bytes, unpacked: at least `limit` of them are enough. */
+static par_status open_text(const char *path, size_t limit, par__text *t) {
+    *t = (par__text){0};
+    PAR_TRY(par__map_open(path, &t->map));
+    t->data = t->map.data;
+    t->n = t->map.nbytes;
+    return unpack(path, t, limit);
+}
+
 par_status par__text_load(const char *path, par__text *out) {
-    par__text t = {0};
-    PAR_TRY(par__map_open(path, &t.map));
-    t.data = t.map.data;
-    t.n = t.map.nbytes;
-    par_status st = unpack(path, &t);
+    par__text t;
+    par_status st = open_text(path, SIZE_MAX, &t);
     if (st == PAR_OK) st = decode(path, &t);
-    if (st != PAR_OK) st = par__map_end(&t.map, path, st);
+    if (st != PAR_OK && t.map.data) st = par__map_end(&t.map, path, st);
     if (st != PAR_OK)
         par__text_free(&t);
     else
         *out = t;
+    return st;
+}
+
+par_status par_text_look(const char *path, par_text_kind *kind) {
+    PAR_REQUIRE(path && kind);
+    par__text t;
+    par_status st = open_text(path, LOOK, &t);
+    if (t.n > LOOK) t.n = LOOK;
+    if (st == PAR_OK) {
+        bool marked = begins(&t, "\xff\xfe", 2) || begins(&t, "\xfe\xff", 2);
+        *kind = t.n == 0                             ? PAR_TEXT_EMPTY
+                : refuse_foreign(path, &t) != PAR_OK ? PAR_TEXT_FOREIGN
+                : marked || !memchr(t.data, 0, t.n)  ? PAR_TEXT_USUAL
+                : is_unmarked_utf16(&t)              ? PAR_TEXT_UTF16
+                                                     : PAR_TEXT_BINARY;
+    }
+    par__text_free(&t);
     return st;
 }
 

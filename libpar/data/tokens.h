@@ -69,11 +69,11 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
 bool par__tokens_is_litgpt(const uint8_t *data, size_t nbytes);
 par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_t nbytes,
                                     par_tokens *out);
-/* What a file that is not of tokens is, and what to do with it: "a NumPy file (.npy): ..."; NULL:
- * not known. */
-const char *par__tokens_foreign(const uint8_t *data, size_t nbytes);
-/* The same by magic numbers alone: what is neither tokens nor text. */
-const char *par__tokens_magic(const uint8_t *data, size_t nbytes);
+/* What a file that is not of tokens is, "a NumPy file (.npy)"; NULL: not known. *remedy, what to do
+ * with it, stands behind that: ": ...". */
+const char *par__tokens_foreign(const uint8_t *data, size_t nbytes, const char **remedy);
+/* The same by magic numbers alone, also of what is no text; n bytes from its begin are enough. */
+const char *par__magic(const uint8_t *data, size_t nbytes, bool text, const char **remedy);
 
 /* tokens_stamp.c */
 par_status par__file_state_of(const char *path, par__file_state *out);

@@ -60,52 +60,62 @@ static bool is_text(const uint8_t *data, size_t nbytes) {
     return true;
 }
 
-const char *par__tokens_magic(const uint8_t *data, size_t nbytes) {
+const char *par__magic(const uint8_t *data, size_t nbytes, bool text, const char **remedy) {
     static const struct {
         int at, n;
-        const char *magic, *name;
+        const char *magic, *name, *remedy, *of_ids; /* of_ids: a remedy for token files alone */
     } kinds[] = {
-        {0, 6, "\x93NUMPY", "a NumPy file (.npy): write its array with tofile() or as llm.c does"},
-        {0, 4, "PK\3\4", "a zip archive (.npz, or saved by PyTorch): unpack its array first"},
-        {0, 4, "PAR1", "a Parquet file: export its text as JSON Lines for par data"},
-        {0, 6, "ARROW1", "an Arrow file: export its text as JSON Lines for par data"},
-        {0, 3, "\x1f\x8b\x08", "compressed (gzip): gunzip it first"},
-        {0, 4, "\x28\xb5\x2f\xfd", "compressed (zstd): unzstd it first"},
-        {0, 4, "\x04\x22\x4d\x18", "compressed (lz4): unlz4 it first"},
-        {0, 6, "\xfd\x37zXZ\0", "compressed (xz): unxz it first"},
-        {0, 4, "BZh9", "compressed (bzip2): bunzip2 it first"},
-        {257, 5, "ustar", "a tar archive: unpack it first"},
-        {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file: write its array as raw u16 or u32"},
-        {0, 4, "GGUF", "a model for llama.cpp (GGUF), not tokens"},
-        {0, 9, "MMIDIDX\0\0", "a Megatron index: name the .bin beside it"},
-        {0, 5, "%PDF-", "a PDF: make text of it first (pdftotext)"},
-        {0, 4, "\x88\xd8\x34\x01", "a token file of llm.c, not text"},
-        {0, 4, "\xa1\xd9\x34\x01", "a token file of llm.c, not text"},
-        {0, 4, "\x46\x25\x35\x01", "a model of llm.c (20240326), not tokens"},
-        {0, 4, "\x47\x25\x35\x01", "a debug state of llm.c (20240327), not tokens"},
-        {0, 16, "SQLite format 3", "an SQLite database, not tokens"},
-        {0, 23, "version https://git-lfs", "a Git LFS pointer, not the file: git lfs pull"},
-        {0, 3, "\x80\x04\x95", "a Python pickle: write its array with numpy's tofile()"},
-        {0, 6, "\x80\x02\x8a\x0al\xfc", "saved by PyTorch: write its array with numpy's tofile()"},
+        {0, 6, "\x93NUMPY", "a NumPy file (.npy)", NULL,
+         ": write its array with tofile() or as llm.c does"},
+        {0, 4, "PK\3\4", "a zip archive (or .npz, or saved by PyTorch)", ": unpack it first", NULL},
+        {0, 4, "PAR1", "a Parquet file", ": export its text as JSON Lines for par data", NULL},
+        {0, 6, "ARROW1", "an Arrow file", ": export its text as JSON Lines for par data", NULL},
+        {0, 3, "\x1f\x8b\x08", "compressed (gzip)", ": gunzip it first", NULL},
+        {0, 4, "\x28\xb5\x2f\xfd", "compressed (zstd)", ": unzstd it first", NULL},
+        {0, 4, "\x04\x22\x4d\x18", "compressed (lz4)", ": unlz4 it first", NULL},
+        {0, 6, "\xfd\x37zXZ\0", "compressed (xz)", ": unxz it first", NULL},
+        {4, 6, "1AY&SY", "compressed (bzip2)", ": bunzip2 it first", NULL},
+        {0, 6, "7z\xbc\xaf\x27\x1c", "a 7z archive", ": unpack it first", NULL},
+        {257, 5, "ustar", "a tar archive", ": unpack it first", NULL},
+        {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file", NULL, ": write its array as raw u16 or u32"},
+        {0, 4, "GGUF", "a model for llama.cpp (GGUF)", NULL, NULL},
+        {0, 9, "MMIDIDX\0\0", "a Megatron index", NULL, ": name the .bin beside it"},
+        {0, 5, "%PDF-", "a PDF", ": make text of it first (pdftotext)", NULL},
+        {0, 4, "\x88\xd8\x34\x01", "a token file of llm.c", NULL, NULL},
+        {0, 4, "\xa1\xd9\x34\x01", "a token file of llm.c", NULL, NULL},
+        {0, 4, "\x46\x25\x35\x01", "a model of llm.c (20240326)", NULL, NULL},
+        {0, 4, "\x47\x25\x35\x01", "a debug state of llm.c (20240327)", NULL, NULL},
+        {0, 16, "SQLite format 3", "an SQLite database", NULL, NULL},
+        {0, 23, "version https://git-lfs", "a Git LFS pointer, not the file", ": git lfs pull",
+         NULL},
+        {0, 3, "\x80\x04\x95", "a Python pickle", NULL, ": write its array with numpy's tofile()"},
+        {0, 6, "\x80\x02\x8a\x0al\xfc", "saved by PyTorch", NULL,
+         ": write its array with numpy's tofile()"},
     };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if ((size_t)(kinds[i].at + kinds[i].n) <= nbytes &&
-            memcmp(data + kinds[i].at, kinds[i].magic, (size_t)kinds[i].n) == 0)
-            return kinds[i].name;
+    *remedy = text ? ", not text" : ", not tokens";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if ((size_t)(kinds[i].at + kinds[i].n) > nbytes ||
+            memcmp(data + kinds[i].at, kinds[i].magic, (size_t)kinds[i].n) != 0)
+            continue;
+        const char *of_ids = text ? NULL : kinds[i].of_ids;
+        if (kinds[i].remedy || of_ids) *remedy = of_ids ? of_ids : kinds[i].remedy;
+        return kinds[i].name;
+    }
     /* u64 length of a header of JSON, which begins behind it */
     uint64_t n = 0;
     if (nbytes >= 10) memcpy(&n, data, sizeof n);
-    bool fits = n >= 2 && n <= nbytes - 8 && n <= 100000000;
-    return fits && memcmp(data + 8, "{\"", 2) == 0 ? "a safetensors file: a model, not tokens"
-                                                   : NULL;
+    bool fits = n >= 2 && n <= 100000000 && (text || n <= nbytes - 8);
+    return fits && memcmp(data + 8, "{\"", 2) == 0 ? "a model (a safetensors file)" : NULL;
 }
 
-const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
-    const char *kind = par__tokens_magic(data, nbytes);
+const char *par__tokens_foreign(const uint8_t *data, size_t nbytes, const char **remedy) {
+    const char *kind = par__magic(data, nbytes, false, remedy);
     if (kind) return kind;
     if (nbytes < 16 || !is_text(data, nbytes)) return NULL;
-    return *data == '{' || *data == '[' ? "JSON: par data --jsonl makes tokens of JSON Lines"
-                                        : "text: par data --text makes tokens of it";
+    bool json = *data == '{' || *data == '[';
+    *remedy = json ? ": par data --jsonl makes tokens of JSON Lines"
+                   : ": par data --text makes tokens of it";
+    return json ? "JSON" : "text";
 }
 
 /* ---- raw ids ---- */
@@ -199,8 +209,8 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
                                  par_tokens *out) {
     size_t n = strlen(path);
     bool given = params->form != PAR_TOKENS_KNOWN;
-    const char *foreign = given ? NULL : par__tokens_foreign(data, nbytes);
-    if (foreign) PAR_FAIL(PAR_ERR_FORMAT, "%s: is %s", path, foreign);
+    const char *remedy, *foreign = given ? NULL : par__tokens_foreign(data, nbytes, &remedy);
+    if (foreign) PAR_FAIL(PAR_ERR_FORMAT, "%s: is %s%s", path, foreign, remedy);
     if (!given && !stamp && (n < 4 || strcmp(path + n - 4, ".bin") != 0))
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: offset 0: no known magic; legal: llm.c (20240520 or 20240801), Megatron (a "

@@ -15,6 +15,7 @@
 #include "libpar/base/checked.h"
 #include "libpar/base/threads.h"
 #include "libpar/import/directory.h"
+#include "libpar/import/weights.h"
 
 enum { TILE = 64 };
 
@@ -101,18 +102,9 @@ static par_status bad_value(const rectangle *r, const par_safetensors *file, con
                             const par_param *p) {
     int64_t i = r->first / r->cols, j = r->first % r->cols;
     int64_t at[2] = {r->row + i, r->col + j};
-    char index[64];
-    double value = (double)r->dst[i * r->dst_stride + j];
     if (r->transposed) at[0] = r->col + j, at[1] = r->row + i;
-    par__shape_text(index, sizeof index, p->ndim, at);
-    if (!isfinite(value))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": element %s is %g; legal: finite weights",
-                 file->path, e->name, index, value);
-    PAR_FAIL(PAR_ERR_UNSUPPORTED,
-             "%s: tensor \"%.200s\": element %s is %g, too large for precision %s; legal: up to "
-             "%g, or precision %s",
-             file->path, e->name, index, value, par_dtype_name(p->dtype),
-             p->dtype == PAR_F16 ? 65504.0 : 0x1.fep127, p->dtype == PAR_F16 ? "bf16" : "fp32");
+    return par__weight_refuse(file->path, e->name, p->ndim, at,
+                              (double)r->dst[i * r->dst_stride + j], p->dtype);
 }
 
 static par_status read_rectangle(const par_transformer_config *c, const par__mapping *m,
@@ -121,8 +113,6 @@ static par_status read_rectangle(const par_transformer_config *c, const par__map
     int64_t rows = par__dim_size(c, m->rows), cols = par__dim_size(c, m->cols);
     bool vector = p->ndim == 1;
     int64_t dst_stride = vector ? 1 : p->local[1];
-    /* The first magnitude that rounds to infinity in the type that the model has. */
-    float limit = p->dtype == PAR_F16 ? 65520.0f : p->dtype == PAR_BF16 ? 0x1.ffp127f : INFINITY;
     rectangle r = {.data = file->data + e->begin,
                    .type = e->type,
                    .stride = m->transposed ? rows * m->parts : cols,
@@ -133,7 +123,7 @@ static par_status read_rectangle(const par_transformer_config *c, const par__map
                    .transposed = m->transposed,
                    .dst = dst,
                    .dst_stride = dst_stride,
-                   .limit = limit};
+                   .limit = par__weight_limit(p->dtype)};
     int64_t n = r.rows * r.cols;
     atomic_init(&r.first, n);
     if (n < p->local[0] * dst_stride) /* padding */

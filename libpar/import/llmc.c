@@ -4,6 +4,7 @@
  * over layers, linear weights [out, in], q, k and v below each other.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,10 +147,6 @@ static par_status read_llmc(void *user, const par_param *param, par_dtype dtype,
     const uint8_t *src =
         f->map.data + WORDS * sizeof(int32_t) +
         (size_t)place_of(&f->config, f->padded, row, layer) * par_dtype_nbytes(f->dtype);
-    if (dtype == f->dtype) {
-        memcpy(dst, src, (size_t)n * par_dtype_nbytes(dtype));
-        return PAR_OK;
-    }
     for (int64_t i = 0; i < n; i++) {
         uint16_t half;
         float x;
@@ -158,6 +155,9 @@ static par_status read_llmc(void *user, const par_param *param, par_dtype dtype,
             x = par__bf16_to_f32(half);
         else
             memcpy(&x, src + 4 * i, sizeof x);
+        const int64_t cols = param->global[1], index[2] = {i / cols, i % cols};
+        if (!(fabsf(x) < par__weight_limit(dtype)))
+            return par__weight_refuse(f->path, param->name, param->ndim, index, (double)x, dtype);
         par__narrow(&x, 1, dtype, (char *)dst + (size_t)i * par_dtype_nbytes(dtype));
     }
     return PAR_OK;

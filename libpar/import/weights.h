@@ -17,6 +17,12 @@ size_t par__param_nbytes(const par_param *param, par_dtype dtype);
 /* n values as `dtype`, rounded to nearest even; dst may be where src is. */
 void par__narrow(const float *src, int64_t n, par_dtype dtype, void *dst);
 
+/* The first magnitude that rounds to infinity in a type. */
+float par__weight_limit(par_dtype dtype);
+/* A value of a tensor that is not below that: an error. */
+par_status par__weight_refuse(const char *path, const char *name, int ndim, const int64_t index[2],
+                              double value, par_dtype dtype);
+
 /* A new config.json; NULL: no memory. */
 json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype);
 

@@ -184,6 +184,66 @@ static json_t *split(const char *regex, const char *behavior) {
                      0);
 }
 
+/* What a stage that removes leaves of a text; the texts in the table are what Oniguruma leaves,
+ * through the tokenizers library 0.23.3. */
+static void expressions(void) {
+    static const struct {
+        const char *regex, *text, *left;
+    } rows[] = {
+        {"\\w",
+         "\xc2\xbd x\xc2\xbdy \xe2\x93\xa2"
+         "e\xc2\xb2 A\xcc\x81 \xc2\xb9?",
+         "    ?"},
+        {"\\W",
+         "\xc2\xbd x\xc2\xbdy \xe2\x93\xa2"
+         "e\xc2\xb2",
+         "\xc2\xbdx\xc2\xbdy\xe2\x93\xa2"
+         "e\xc2\xb2"},
+        {"[\\w]",
+         "\xc2\xbd x\xc2\xbdy \xe2\x93\xa2"
+         "e\xc2\xb2",
+         "\xc2\xbd \xc2\xbd \xc2\xb2"},
+        {"[^\\w]",
+         "\xc2\xbd x\xc2\xbdy \xe2\x93\xa2"
+         "e\xc2\xb2",
+         "xy\xe2\x93\xa2"
+         "e"},
+        {"\\s",
+         "a\xe1\xa0\x8e"
+         "b\xc2\x85"
+         "c\xe3\x80\x80"
+         "d",
+         "a\xe1\xa0\x8e"
+         "bcd"},
+        {"^a", "a\nab\nb", "\nb\nb"},
+        {"b$", "ab\nb\r\nb", "a\nb\r\n"},
+        {"\\n$", "a\n\nb\n", "a\nb"},
+        {"\\p{Han}", "\xe6\x97\xa5\xe3\x80\x85\xe3\x83\xbc\xe3\x80\x81\xe3\x80\x87x",
+         "\xe3\x83\xbc\xe3\x80\x81x"},
+        {"\\P{Han}", "\xe6\x97\xa5\xe3\x83\xbc\xe3\x80\x81x", "\xe6\x97\xa5"},
+        {"\\p{^Han}", "\xe6\x97\xa5\xe3\x83\xbc\xe3\x80\x81x", "\xe6\x97\xa5"},
+        {"\\p{Katakana}", "\xe3\x82\xab\xe3\x83\xbc\xe3\x83\x8a\xe3\x83\xbbx",
+         "\xe3\x83\xbc\xe3\x83\xbbx"},
+        {"(?i:'s)|(?i:a(?-i:b)c)", "'S '\xc5\xbf AbC ABC", "   ABC"},
+        {"(?i)k|C", "Kk\xe2\x84\xaa cC", " "},
+        {"'(?i:[sdmt]|ll)", "'LL 'M 'x", "  'x"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        par_tokenizer *t = NULL;
+        int32_t ids[64];
+        char left[64];
+        size_t n = 0, k = 0;
+        json_t *root = with(NULL, "pre_tokenizer", split(rows[i].regex, "Removed"));
+        CHECK_OK(open_json(root, &t));
+        CHECK_OK(par_tokenizer_encode(t, rows[i].text, strlen(rows[i].text), ids, 64, &n));
+        CHECK_OK(par_tokenizer_decode(t, ids, n, left, sizeof left, &k));
+        CHECK(k == strlen(rows[i].left) && memcmp(left, rows[i].left, k) == 0,
+              "%s leaves \"%.*s\" of \"%s\"", rows[i].regex, (int)k, left, rows[i].text);
+        par_tokenizer_close(&t);
+        json_decref(root);
+    }
+}
+
 static void refusals(void) {
     par_tokenizer *t = NULL;
     json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated"));
@@ -207,6 +267,17 @@ static void refusals(void) {
     refuse(with(NULL, "pre_tokenizer", split("\\p{N}{1,3}+", "Isolated")), "and from \"}+\" on");
     refuse(with(NULL, "pre_tokenizer", split("\\ba", "Isolated")), "and from \"\\ba\" on");
     refuse(with(NULL, "pre_tokenizer", split("(a", "Isolated")), "PCRE2: missing");
+    /* what both spell alike, and each means in its way */
+    static const char *const other_meanings[][2] = {
+        {"ba{,2}", "{,2}"},         {"(?m).+", "(?m).+"},          {"b|(?x)a b", "(?x)a b"},
+        {"a(?i)b|C", "(?i)b|C"},    {"(?i:stop)", "top)"},         {"(?i:(?:s)s)", "s)"},
+        {"(?i)a|\u00df", "\u00df"}, {"(?i)[\\p{Lu}]", "\\p{Lu}]"}, {"a\\pL", "\\pL"},
+        {"(*UTF)a", "(*UTF)a"},     {"a(?P<x>b)", "(?P<x>b)"}};
+    for (size_t i = 0; i < sizeof other_meanings / sizeof *other_meanings; i++) {
+        char part[64];
+        snprintf(part, sizeof part, "and from \"%s\" on", other_meanings[i][1]);
+        refuse(with(NULL, "pre_tokenizer", split(other_meanings[i][0], "Isolated")), part);
+    }
     json_t *after = split(LLAMA3, "Isolated");
     json_array_append_new(json_object_get(after, "pretokenizers"),
                           json_pack("{s:s}", "type", "Digits"));
@@ -250,6 +321,7 @@ int main(int argc, char **argv) {
         {"as-two-files", as_two_files, 0, NULL, 0},
         {"added-tokens", added_tokens, 0, NULL, 0},
         {"whole-pieces", whole_pieces, 0, NULL, 0},
+        {"expressions", expressions, 0, NULL, 0},
         {"refusals", refusals, 0, NULL, 0},
     };
     harness_foreign_json();

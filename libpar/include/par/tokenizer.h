@@ -87,14 +87,35 @@ PAR_API par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size
 PAR_API par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n,
                                         void *bytes, size_t max, size_t *n_bytes);
 
-/* What a pass over a corpus found. */
+/* What a file that may be a text is, by its first 4096 bytes. */
+typedef enum {
+    PAR_TEXT_USUAL,   /* as far as they tell */
+    PAR_TEXT_EMPTY,   /* without a byte */
+    PAR_TEXT_UTF16,   /* without a byte order mark, which is refused when it is read */
+    PAR_TEXT_FOREIGN, /* a PDF, an archive, a token file, UTF-32 ..., refused then, too */
+    PAR_TEXT_BINARY   /* something else with zero bytes; it is taken as it is then, and counted */
+} par_text_kind;
+
+/**
+ * Look what a file is. What is packed by gzip or zstd is judged by its unpacked bytes.
+ *
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: packed data that is damaged at its begin, or
+ * a pointer of Git LFS; PAR_ERR_UNSUPPORTED: this build has not the library that unpacks it;
+ * PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_text_look(const char *path, par_text_kind *kind);
+
+/* What a pass over a corpus found. Of a pass that failed, what it found up to there. */
 typedef struct {
     int64_t documents, nbytes;   /* with text in them; their text, in UTF-8 */
     int64_t empty, nulls;        /* left out: without a byte, or null in JSON Lines */
-    int64_t bad_lines;           /* left out by skip_bad_lines */
+    int64_t bad_lines;           /* left out by skip_bad_lines, or the one that was refused */
+    int64_t bad_files;           /* the same of skip_bad_files */
+    int64_t odd_files;           /* plain texts that are not UTF-8, or have a zero byte */
     int64_t surrogates;          /* halves of a UTF-16 pair that stood alone: U+FFFD now */
     int64_t unpacked, converted; /* files in gzip or zstd; in UTF-16 */
-    char first_bad[512];         /* what is wrong with the first bad line; "" */
+    /* what is wrong with the first of each, with its path; "" */
+    char first_bad_line[512], first_bad_file[512], first_odd_file[512];
 } par_corpus_counts;
 
 /**
@@ -108,6 +129,7 @@ typedef struct {
     const char *const *paths;  /* borrowed */
     const char *field;         /* NULL: plain text */
     bool skip_bad_lines;       /* of JSON Lines: leave them out; else the first is an error */
+    bool skip_bad_files;       /* the same of files that cannot be read as text: cut, damaged ... */
     par_corpus_counts *counts; /* NULL, or written by every pass over the corpus */
 } par_corpus;
 
