@@ -13,6 +13,10 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The first magnitudes that round to infinity. */
+#define PAR__F16_OVERFLOW 65520.0f
+#define PAR__BF16_OVERFLOW 0x1.ffp127f
+
 static inline uint32_t par__f32_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);

@@ -56,7 +56,7 @@ static bool is_own(const par_option *row) {
 /* A line "name \t value" for each row, the program's version first. */
 static void list_rows(const llm_run *r, char text[MAX_NBYTES]) {
     static char value[MAX_NBYTES / 2];
-    size_t used = (size_t)snprintf(text, MAX_NBYTES, "train_llm\t%s\n", llm_version);
+    size_t used = (size_t)snprintf(text, MAX_NBYTES, "train_llm\t%s\n", TRAIN_LLM_VERSION);
     for (int i = 0; i < r->n_options && used < MAX_NBYTES; i++) {
         const par_option *row = &r->options[i];
         if (row->type == PAR_OPT_ABSENT || is_own(row)) continue;

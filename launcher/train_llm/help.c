@@ -4,11 +4,6 @@
 
 #include "train_llm.h"
 
-#ifndef TRAIN_LLM_VERSION
-#define TRAIN_LLM_VERSION "unknown"
-#endif
-const char llm_version[] = TRAIN_LLM_VERSION;
-
 static const char usage[] =
     "usage: ./train_llm [options]                      one rank\n"
     "       mpirun -n RANKS ./train_llm [options]      tp x pp x dp = RANKS\n"

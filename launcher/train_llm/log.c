@@ -31,7 +31,7 @@ static par_status log_process(par_log *log, const llm_run *r, const llm_world *w
                               const llm_data *d) {
     const par_transformer_config *c = &r->config;
     char user[64], time[32];
-    par_log_text(log, "version", llm_version);
+    par_log_text(log, "version", TRAIN_LLM_VERSION);
     par_log_text(log, "model", c->name);
     par_log_int(log, "parameters", par_transformer_n_params(c));
     par_log_int(log, "layers", c->layers);

@@ -175,7 +175,7 @@ int main(int argc, char **argv) {
         else if (r.set.other_names)
             llm_help_other_names(text, sizeof text);
         else
-            snprintf(text, sizeof text, "train_llm (libpar) %s\n", llm_version);
+            snprintf(text, sizeof text, "train_llm (libpar) %s\n", TRAIN_LLM_VERSION);
         if (w.rank == 0) printf("%s%s", text, r.set.help ? "\n" : "");
         leave(EXIT_OK, false);
     }

@@ -82,7 +82,9 @@ void llm_recipe_list(char *text, size_t nbytes);
 void llm_help(char *text, size_t nbytes);
 /* What options of other programs are called here. */
 void llm_help_other_names(char *text, size_t nbytes);
-extern const char llm_version[];
+#ifndef TRAIN_LLM_VERSION
+#define TRAIN_LLM_VERSION "unknown"
+#endif
 
 /* settle */
 /* The default model: small enough for 64 ranks on a laptop, deep enough for 8 stages. */

@@ -98,7 +98,9 @@ static float to_float(const char *data, par_dtype dtype, int64_t i) {
 /* Returns how many could be converted: up to the first that rounds to infinity. */
 static int64_t convert(char *dst, par_dtype to, const char *src, par_dtype from, int64_t n) {
     size_t size = par_dtype_nbytes(to);
-    float limit = to == PAR_F16 ? 65520.0f : to == PAR_BF16 ? 0x1.ffp127f : INFINITY;
+    float limit = to == PAR_F16    ? PAR__F16_OVERFLOW
+                  : to == PAR_BF16 ? PAR__BF16_OVERFLOW
+                                   : INFINITY;
     if (from == to) {
         memcpy(dst, src, (size_t)n * size);
         return n;

@@ -2,7 +2,6 @@
  * a directory as a source of weights. */
 #include "libpar/import/weights.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,24 +70,6 @@ size_t par__param_nbytes(const par_param *p, par_dtype dtype) {
                    par__mul(n, par_dtype_nbytes(dtype), &n)
                ? n
                : 0;
-}
-
-float par__weight_limit(par_dtype dtype) {
-    return dtype == PAR_F16 ? 65520.0f : dtype == PAR_BF16 ? 0x1.ffp127f : INFINITY;
-}
-
-par_status par__weight_refuse(const char *path, const char *name, int ndim, const int64_t index[2],
-                              double value, par_dtype dtype) {
-    char text[64];
-    par__shape_text(text, sizeof text, ndim, index);
-    if (!isfinite(value))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": element %s is %g; legal: finite weights",
-                 path, name, text, value);
-    PAR_FAIL(PAR_ERR_UNSUPPORTED,
-             "%s: tensor \"%.200s\": element %s is %g, too large for precision %s; legal: up to "
-             "%g, or precision %s",
-             path, name, text, value, par_dtype_name(dtype),
-             dtype == PAR_F16 ? 65504.0 : 0x1.fep127, dtype == PAR_F16 ? "bf16" : "fp32");
 }
 
 void par__narrow(const float *src, int64_t n, par_dtype dtype, void *dst) {
