@@ -100,7 +100,28 @@ static void compared(void) {
     mutate_end();
 }
 
+/* Times that no integer holds, steps that no double tells apart, losses whose range is infinite. */
+static void extremes(void) {
+    static const char *const cases[][2] = {{"\"seconds\": 0.25", "\"seconds\": 1e300"},
+                                           {"\"step\": 3", "\"step\": 1e300"},
+                                           {"\"step\": 2", "\"step\": 1e17"},
+                                           {"\"step\": 2", "\"step\": 1.0000000000000002"},
+                                           {"\"loss\": 5.5", "\"loss\": 1e308"},
+                                           {"\"loss\": 4.25", "\"loss\": -1e308"},
+                                           {"\"loss\": 4.25", "\"loss\": 1e-320"}};
+    static const double seconds[] = {1e17, 1e294, INFINITY, -1e300, NAN};
+    char text[REPORT_TEXT];
+    for (int i = 0; i < HARNESS_COUNT(cases); i++)
+        mutate_replaced(target_log, log_text, sizeof log_text - 1, cases[i][0], cases[i][1]);
+    for (int i = 0; i < HARNESS_COUNT(seconds); i++) {
+        report_seconds(seconds[i], text);
+        CHECK(strchr(text, '-') == NULL || seconds[i] < 0 || isnan(seconds[i]), "%g s: %s",
+              seconds[i], text);
+    }
+}
+
 static void logs(void) {
+    extremes();
     mutate_run("report-log", target_log, log_text, sizeof log_text - 1, 300);
     mutate_replaced(target_cost, log_text, sizeof log_text - 1, "\"targets\": 64",
                     "\"targets\": 9223372036854775807");
