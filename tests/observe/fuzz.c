@@ -395,6 +395,8 @@ static void timeline(void) {
 #undef PUT
     CHECK(mutate_replaced(target_timeline, text, n, "\"dur\":40.000", "\"dur\":1e300") == -1,
           "a time that is no number of ns");
+    CHECK(mutate_replaced(target_timeline, text, n, "\"ranks\":2", "\"ranks\":1000000") == -1,
+          "a million ranks in a few lines");
     mutate_run("timeline", target_timeline, text, n, 1000);
     mutate_end();
 }
