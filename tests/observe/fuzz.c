@@ -303,7 +303,7 @@ static int target_memory(const uint8_t *data, size_t n) {
     if (par_memory_report_read(mutate_file("memory.json", data, n), &r) != PAR_OK) return -1;
     par_memory_report_print(r, drop, &sum);
     char *json = par_memory_report_json(r);
-    CHECK(json && !strstr(json, "-9223372036854775808"), "a size that is below 0");
+    CHECK(json && !strstr(json, "\": -9223372036854775808"), "a size that is below 0");
     free(json);
     par_memory_report_differences(r);
     for (int i = 0; i < r->n_ranks; i++) par_memory_report_growth(r, i);
