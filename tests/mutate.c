@@ -3,6 +3,7 @@
 #include "mutate.h"
 
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "harness_internal.h"
 
 static uint64_t state;
 
@@ -184,6 +186,64 @@ int mutate_replaced(mutate_target *target, const void *sound, size_t n, const ch
     return ask(target, b, n);
 }
 
+/* ---- guided by coverage ---- */
+
+/* libFuzzer's, in a build with it. Half of its mutations are ours, which know texts and numbers. */
+typedef int driver(int *argc, char ***argv, mutate_target *target);
+__attribute__((weak)) driver LLVMFuzzerRunDriver;
+__attribute__((weak)) size_t LLVMFuzzerMutate(uint8_t *data, size_t n, size_t capacity);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t capacity, unsigned seed);
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t capacity, unsigned seed) {
+    static uint8_t b[MUTATE_CAPACITY];
+    state = seed * 0x9e3779b97f4a7c15u | 1;
+    draw(1);
+    if (draw(2) || n > sizeof b) return LLVMFuzzerMutate(data, n, capacity);
+    memcpy(b, data, n);
+    for (size_t m = 1 + draw(4); m > 0; m--) n = mutate(b, n);
+    if (n > capacity) n = capacity;
+    memcpy(data, b, n);
+    return n;
+}
+
+static mutate_target *guided_target;
+
+/* Refused inputs stay in the corpus too: they are the way to what is behind other refusals. */
+static int guided_once(const uint8_t *data, size_t n) {
+    guided_target(data, n);
+    if (!harness_failed()) return 0;
+    fprintf(stderr, "%s\n", harness_now.text);
+    abort();
+}
+
+/* If the words, which are target, folder and flags, name this target, libFuzzer has it to the
+ * end. */
+static void run_guided(const char *given, const char *name, mutate_target *target,
+                       const void *sound, size_t n) {
+    enum { MOST = 32 };
+    char given_words[2048], path[600], *argv[MOST + 1] = {NULL}, **vector = argv;
+    int argc = 0;
+    snprintf(given_words, sizeof given_words, "%s", given);
+    for (char *word = strtok(given_words, " "); word && argc < MOST; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    if (argc < 2 || strcmp(argv[0], name) != 0) return;
+    if (!LLVMFuzzerRunDriver) {
+        CHECK(false, "%s: this build has no libFuzzer; scripts/fuzz makes one that has", name);
+        return;
+    }
+    snprintf(path, sizeof path, "%s/sound", argv[1]);
+    FILE *file = fopen(path, "wb"); /* none if the word is not a folder, but an input to repeat */
+    if (file) fwrite(sound, 1, n, file);
+    if (file) fclose(file);
+    guided_target = target;
+    alarm(0);
+    signal(SIGALRM, SIG_DFL); /* libFuzzer's, for what hangs */
+    atexit(mutate_end);
+    exit(LLVMFuzzerRunDriver(&argc, &vector, guided_once));
+}
+
+/* ---- a series ---- */
+
 static uint64_t number_of(const char *variable, uint64_t otherwise) {
     const char *text = getenv(variable);
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
@@ -197,13 +257,18 @@ static double seconds(void) {
 
 void mutate_run(const char *name, mutate_target *target, const void *sound, size_t n, long runs) {
     static uint8_t b[MUTATE_CAPACITY];
+    const char *guided = getenv("PAR_FUZZ_GUIDED");
     uint64_t series = 1469598103934665603u; /* FNV-1a of the name */
     long accepted = 0, done = 0;
     for (const char *c = name; *c; c++) series = (series ^ (uint8_t)*c) * 1099511628211u;
     series += number_of("PAR_SEED", 0) * 0x9e3779b97f4a7c15u;
     runs = (long)number_of("PAR_FUZZ_RUNS", (uint64_t)runs);
     double begin = seconds();
-    CHECK(n <= sizeof b && ask(target, sound, n) == 0, "%s: the sound file is refused", name);
+    CHECK(n <= sizeof b, "%s: %zu bytes", name, n);
+    if (guided) run_guided(guided, name, target, sound, n); /* returns if another one is named */
+    if (runs == 0) printf("# %s\n", name);
+    if (guided || runs == 0) return;
+    CHECK(ask(target, sound, n) == 0, "%s: the sound file is refused", name);
     for (; done < runs && n <= sizeof b && !harness_failed(); done++) {
         size_t k = n;
         if (done % 4096 == 0) alarm(HARNESS_DEADLINE_S); /* the case's, for so many executions */

@@ -3,8 +3,12 @@
  * target's name, so a short run is the beginning of a long one. Targets abort, or fail the case,
  * when a promise is broken; under a sanitizer every bad access and every overflow is found too.
  *
- * PAR_FUZZ_RUNS: executions per sound file, for the long form. PAR_SEED: another series, 0 by
- * default. Each series prints its executions, how many inputs were accepted, and its speed.
+ * PAR_FUZZ_RUNS: executions per sound file, for the long form; 0 lists the targets. PAR_SEED:
+ * another series, 0 by default. Each series prints its executions, how many inputs were accepted,
+ * and its speed.
+ *
+ * PAR_FUZZ_GUIDED="TARGET FOLDER FLAG...": in a build of scripts/fuzz, libFuzzer runs this target
+ * alone, whose corpus lies in the folder, and ends the process.
  */
 #ifndef PAR_TESTS_MUTATE_H
 #define PAR_TESTS_MUTATE_H

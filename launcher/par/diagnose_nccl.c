@@ -185,16 +185,21 @@ static bool complete(const nccl_job *job, const nccl_table *t) {
     return t->n_missing == 0;
 }
 
+/* Of bytes, which are sums of what files say. */
+static json_int_t whole(double nbytes) {
+    return (json_int_t)(nbytes < 1e18 ? nbytes : 1e18);
+}
+
 static json_t *operation_of(const nccl_row *r, const char *purpose, bool network) {
     json_t *o =
         json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:I}", "axis", r->axis, "purpose", purpose, "op", r->op,
                   "n_ranks", r->n_ranks, "n_ops", (json_int_t)r->calls, "logical_nbytes",
-                  (json_int_t)r->size_nbytes, "bus_nbytes", (json_int_t)r->bus_nbytes);
+                  whole(r->size_nbytes), "bus_nbytes", whole(r->bus_nbytes));
     if (all_timed(r)) json_object_set_new(o, "seconds", json_real(r->seconds));
     if (*r->algorithm) json_object_set_new(o, "algorithm", json_string(r->algorithm));
     if (r->channels) json_object_set_new(o, "channels", json_integer(r->channels));
     if (!network) return o;
-    json_object_set_new(o, "nbytes", json_integer((json_int_t)r->network_nbytes));
+    json_object_set_new(o, "nbytes", json_integer(whole(r->network_nbytes)));
     json_object_set_new(o, "n_messages", json_integer(r->messages));
     return o;
 }
@@ -203,10 +208,10 @@ static json_t *operation_of(const nccl_row *r, const char *purpose, bool network
 static json_t *cell_of(const nccl_cell *c, bool network) {
     double nbytes = nccl_network_nbytes(c);
     if (network && (nbytes > 0 || c->messages > 0))
-        return json_pack("[iiIIf]", c->from, c->to, (json_int_t)nbytes, (json_int_t)c->messages,
+        return json_pack("[iiIIf]", c->from, c->to, whole(nbytes), (json_int_t)c->messages,
                          c->seconds);
     if (network || (c->logical <= 0 && c->ring <= 0)) return NULL;
-    return json_pack("[iiII]", c->from, c->to, (json_int_t)c->logical, (json_int_t)(c->ring + 0.5));
+    return json_pack("[iiII]", c->from, c->to, whole(c->logical), whole(c->ring + 0.5));
 }
 
 /* What operations ask for, or what went through the network. */

@@ -25,6 +25,7 @@ typedef struct {
     nccl_table *table;
     const nccl_job *job;
     const nccl_member *const *member_of; /* [size of the communicator], NULL: wrote no file */
+    int begin, end;                      /* its members */
     int row;
     const nccl_member *self;
 } walk;
@@ -76,18 +77,38 @@ static double logical_to(const nccl_traffic *t, int r, int to) {
     return is(t, "recv") ? 0 : (double)t->nbytes;
 }
 
-static par_status add_cells(walk *w, const nccl_traffic *t) {
+/* What goes to n ranks of the communicator, alike; more than one: of those that wrote no file. */
+static par_status add_alike(walk *w, const nccl_traffic *t, int to, int n) {
     int p = w->self->size, r = w->self->rank;
     double ring = ring_of(t, p, r);
     bool point = is(t, "send") || is(t, "put");
-    for (int to = 0; to < p; to++) {
-        double logical = to == r && !point ? 0 : logical_to(t, r, to);
-        double share = ring < 0 ? logical : to == (r + 1) % p && to != r ? ring : 0;
-        w->table->rows[w->row].ring_nbytes += share;
-        if (logical == 0 && share == 0) continue;
-        PAR_TRY(add_cell(w, (nccl_cell){.from = r, .to = to, .logical = logical, .ring = share}));
+    double logical = to == r && !point ? 0 : logical_to(t, r, to);
+    double share = ring < 0 ? logical : to == (r + 1) % p && to != r ? ring : 0;
+    w->table->rows[w->row].ring_nbytes += n * share;
+    if (logical == 0 && share == 0) return PAR_OK;
+    if (!w->member_of[to]) {
+        w->table->n_missing += n;
+        return PAR_OK;
     }
-    return PAR_OK;
+    return add_cell(w, (nccl_cell){.from = r, .to = to, .logical = logical, .ring = share});
+}
+
+/* Ranks with a file, then those of the others that may get more than the rest, then the rest: a
+ * communicator may be a million times as large as what is there of it. */
+static par_status add_cells(walk *w, const nccl_traffic *t) {
+    const int p = w->self->size, special[] = {(w->self->rank + 1) % p, t->peer};
+    int n = 0, other = 0;
+    for (int i = w->begin; i < w->end; i++, n++)
+        PAR_TRY(add_alike(w, t, w->job->members[i].rank, 1));
+    for (int i = 0; i < 2; i++) {
+        if (special[i] < 0 || w->member_of[special[i]] || (i > 0 && special[1] == special[0]))
+            continue;
+        PAR_TRY(add_alike(w, t, special[i], 1));
+        n++;
+    }
+    while (other < p && (w->member_of[other] || other == special[0] || other == special[1]))
+        other++;
+    return other < p ? add_alike(w, t, other, p - n) : PAR_OK;
 }
 
 static par_status find_row(walk *w, const nccl_traffic *t) {
@@ -191,6 +212,8 @@ static par_status take_communicator(walk *w, int begin, int end) {
     par_status st = PAR_OK;
     if (!member_of) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of an NCCL job");
     w->member_of = member_of;
+    w->begin = begin;
+    w->end = end;
     for (int i = begin; i < end; i++) member_of[w->job->members[i].rank] = &w->job->members[i];
     for (int i = begin; i < end && st == PAR_OK; i++) {
         w->self = &w->job->members[i];

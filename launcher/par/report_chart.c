@@ -68,7 +68,12 @@ static void log_ticks(axis *a) {
     linear_ticks(a, 5);
 }
 
-/* The range of all finite values. */
+/* What has a place in a plot: its ranges have a size, and what lies between has digits. */
+static bool fits(double x, double y) {
+    return fabs(x) <= 1e18 && fabs(y) <= 1e100;
+}
+
+/* The range of all values. */
 static bool find_range(const report_chart *c, bool of_x, axis *a) {
     a->low = INFINITY;
     a->high = -INFINITY;
@@ -76,7 +81,7 @@ static bool find_range(const report_chart *c, bool of_x, axis *a) {
         const chart_series *s = &c->series[k];
         for (int64_t i = 0; i < s->n; i++) {
             double value = of_x ? s->x[i] : s->y[i];
-            if (!isfinite(s->y[i]) || !isfinite(value)) continue;
+            if (!fits(s->x[i], s->y[i])) continue;
             a->low = fmin(a->low, value);
             a->high = fmax(a->high, value);
         }
@@ -102,6 +107,10 @@ static void fit_y(const report_chart *c, axis *a) {
     linear_ticks(a, 6);
 }
 
+static int column_of(const axis *x, double value) {
+    return (int)(fmin(fmax(place(x, value), 0), 1) * COLUMNS);
+}
+
 /* At most two points per column of the plot: the least and the largest, as they come. */
 static bool reduce(const chart_series *s, const axis *x, points *out) {
     int64_t most = 2 * COLUMNS + 2;
@@ -111,10 +120,9 @@ static bool reduce(const chart_series *s, const axis *x, points *out) {
     out->y = malloc((size_t)(all ? s->n + 1 : 2 * most) * sizeof *out->y);
     if (!out->x || !out->y) return false;
     for (int64_t begin = 0, end; begin < s->n; begin = end) {
-        int column = (int)(place(x, s->x[begin]) * COLUMNS);
+        int column = column_of(x, s->x[begin]);
         int64_t least = begin, largest = begin;
-        for (end = begin + 1; end < s->n && !all && (int)(place(x, s->x[end]) * COLUMNS) == column;
-             end++) {
+        for (end = begin + 1; end < s->n && !all && column_of(x, s->x[end]) == column; end++) {
             if (!isfinite(s->y[end])) continue;
             if (!(s->y[end] >= s->y[least])) least = end;
             if (!(s->y[end] <= s->y[largest])) largest = end;
@@ -158,8 +166,8 @@ static void put_labels(report_page *p, const report_chart *c, const axis *x, con
     report_put(p, "<span class=\"of-x\">%s</span>\n", c->x_name);
 }
 
-static bool drawn(const axis *y, double value) {
-    return isfinite(value) && (!y->log || value > 0);
+static bool drawn(const axis *y, const points *of, int i) {
+    return fits(of->x[i], of->y[i]) && (!y->log || of->y[i] > 0);
 }
 
 /* A point that stands alone, as dots do, is a line of no length with a round end. */
@@ -168,7 +176,7 @@ static void put_line(report_page *p, const chart_series *s, const points *of, co
     bool pen_down = false, dots = s->flags & CHART_DOTS;
     report_put(p, "<path class=\"line c%d\" d=\"", s->color);
     for (int i = 0; i < of->n; i++) {
-        bool draw = drawn(y, of->y[i]);
+        bool draw = drawn(y, of, i);
         if (draw)
             report_put(p, "%c%.1f %.1f", pen_down ? 'L' : 'M', SIDE * place(x, of->x[i]),
                        SIDE * (1 - place(y, of->y[i])));
@@ -179,7 +187,7 @@ static void put_line(report_page *p, const chart_series *s, const points *of, co
     if (!dots) return;
     report_put(p, "<path class=\"dots c%d\" d=\"", s->color);
     for (int i = 0; i < of->n; i++)
-        if (drawn(y, of->y[i]))
+        if (drawn(y, of, i))
             report_put(p, "M%.1f %.1fh0", SIDE * place(x, of->x[i]),
                        SIDE * (1 - place(y, of->y[i])));
     report_put(p, "\"/>\n");
@@ -270,10 +278,11 @@ void report_put_chart(report_page *p, const report_chart *c) {
     axis x = {0}, y = {0};
     if (!find_range(c, false, &y) || !find_range(c, true, &x)) return;
     axis log_y = {.low = y.low, .high = y.high, .log = true};
-    bool has_log = y.low > 0 && y.high > 1.2 * y.low;
+    bool has_log = y.low > 1e-100 && y.high > 1.2 * y.low;
     fit_y(c, &y);
     if (x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
-    if (x.high <= x.low) x.high = x.low + 1;
+    double least = fmax(1, 1e-9 * fabs(x.low));
+    if (x.high - x.low < 1e-9 * least) x.high = x.low + least;
     linear_ticks(&x, 6);
     bool whole = c->n_series <= CHART_MAX_SERIES;
     for (int k = 0; whole && k < c->n_series; k++) whole = reduce(&c->series[k], &x, &of[k]);

@@ -212,8 +212,8 @@ const char *report_percent(double value, char text[REPORT_TEXT]) {
 
 const char *report_seconds(double value, char text[REPORT_TEXT]) {
     static const char *const units[] = {"µs", "ms"};
-    long long s = (long long)(value + 0.5);
     if (isnan(value)) return report_plain(value, text);
+    long long s = (long long)fmin(fmax(value, 0) + 0.5, 1e15);
     if (fabs(value) < 0.99995 && value != 0) return scaled(value * 1e6, 1000, units, 2, text);
     if (value < 59.995)
         snprintf(text, REPORT_TEXT, "%.3g s", value);

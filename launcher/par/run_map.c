@@ -32,7 +32,7 @@ static void add_host(host_list *hosts, const char *text, int bare, bool *equal) 
     if (number) slots = atoi(number + 7);
     if (!number && text[n] == ':') slots = atoi(text + n + 1);
     *equal &= slots > 0 && (hosts->n == 0 || slots == hosts->per_host);
-    for (int i = 0; i < hosts->n && i < NAMED; i++)
+    for (int i = 0; *equal && i < hosts->n && i < NAMED; i++)
         *equal &= strncmp(hosts->names[i], text, (size_t)n) != 0 || hosts->names[i][n];
     if (hosts->n < NAMED) snprintf(hosts->names[hosts->n], RUN_NAME, "%.*s", n, text);
     *equal &= hosts->n < NAMED;

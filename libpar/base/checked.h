@@ -23,5 +23,11 @@ static inline int64_t par__add_counts(int64_t a, int64_t b) {
     int64_t sum;
     return par__add64(a, b, &sum) ? sum : INT64_MAX;
 }
+/* The whole part of a number; what int64_t cannot hold is its nearest end, and no number is 0. */
+static inline int64_t par__whole(double x) {
+    if (x >= 0x1p63) return INT64_MAX;
+    if (x < -0x1p63) return INT64_MIN;
+    return x == x ? (int64_t)x : 0;
+}
 
 #endif

@@ -42,10 +42,10 @@ static void own(par__text *t, uint8_t *bytes, size_t n) {
 /* ---- gzip and zstd ---- */
 
 #if HAVE_ZLIB || HAVE_ZSTD
-/* Room for more: at least a MiB behind n. */
+/* Room for more: at least 64 KiB behind n. */
 static bool grow(uint8_t **bytes, size_t n, size_t *max) {
-    if (*max - n >= 1 << 20) return true;
-    size_t more = 2 * *max + (1 << 22);
+    if (*max - n >= 1 << 16) return true;
+    size_t more = 2 * *max + (1 << 17);
     uint8_t *grown = realloc(*bytes, more);
     if (!grown) return false;
     *bytes = grown;

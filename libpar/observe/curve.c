@@ -73,7 +73,7 @@ void par_curve_destroy(par_curve **handle) {
 
 void par_curve_add(par_curve *c, bool validation, int64_t step, double loss) {
     series *s = &c->s[validation];
-    if (s->n == s->max || !isfinite(loss)) return;
+    if (s->n == s->max || !(fabs(loss) <= 1e100)) return;
     s->steps[s->n] = step;
     s->losses[s->n++] = loss;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/checked.h"
 #include "memory_report.h"
 #include "svg.h"
 
@@ -79,7 +80,8 @@ static void draw_frame(drawing *d, const char *class, const char *name, int dept
                        double nbytes, double of) {
     static const double opacity[DEPTH] = {0.25, 0.25, 0.5, 0.36, 0.24};
     double x = LEFT + begin * d->unit, width = nbytes * d->unit;
-    int y = TOP + depth * TALL, fits = (int)(width - 6) / PER_CHARACTER, n = (int)strlen(name);
+    int y = TOP + depth * TALL, n = (int)strlen(name);
+    int64_t fits = par__whole(width - 6) / PER_CHARACTER;
     char size[32];
     if (width < VISIBLE) return;
     par__svg_put(&d->svg,
@@ -91,7 +93,7 @@ static void draw_frame(drawing *d, const char *class, const char *name, int dept
                  100 * nbytes / of);
     if (fits >= 3 && (n <= fits || fits >= 6)) {
         par__svg_put(&d->svg, "<text class=\"text small\" x=\"%.2f\" y=\"%d\">", x + 3, y + 15);
-        par__svg_put_cut(&d->svg, name, fits < 120 ? fits : 120);
+        par__svg_put_cut(&d->svg, name, fits < 120 ? (int)fits : 120);
         par__svg_put(&d->svg, "</text>");
     }
     par__svg_put(&d->svg, "</g>\n");

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/checked.h"
 #include "libpar/base/file.h"
 #include "libpar/base/json_text.h"
 #include "memory_report.h"
@@ -258,7 +259,7 @@ static json_t *rank_findings(const par_memory_report *r, int i) {
     json_t *o = json_object(), *kinds = json_object();
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
         json_object_set_new(kinds, par_memory_kind_name((par_memory_kind)kind),
-                            json_integer((json_int_t)of_kind(book, kind)));
+                            json_integer(par__whole(of_kind(book, kind))));
     json_object_set_new(o, "rank", json_integer(rank->rank));
     json_object_set_new(o, "ledger_nbytes", json_integer((json_int_t)book->nbytes));
     json_object_set_new(o, "kinds", kinds);
@@ -267,7 +268,7 @@ static json_t *rank_findings(const par_memory_report *r, int i) {
     json_object_set_new(o, "device_most", json_integer((json_int_t)most.device));
     json_object_set_new(
         o, "outside_nbytes",
-        json_integer((json_int_t)outside((double)most.anonymous, ledger_here(r, rank))));
+        json_integer(par__whole(outside((double)most.anonymous, ledger_here(r, rank)))));
     json_object_set_new(o, "process_growth_per_step", json_real(g.process));
     json_object_set_new(o, "device_growth_per_step", json_real(g.device));
     return o;

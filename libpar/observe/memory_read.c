@@ -15,10 +15,21 @@ static void copy(char *out, size_t nbytes, const json_t *o, const char *key) {
     snprintf(out, nbytes, "%s", text ? text : "");
 }
 
-/* Numbers below 0 and what is not a number are 0. */
+/* No process has so many bytes, and sums of two such sizes are numbers. */
+static const size_t most = (size_t)1 << 60;
+
+static size_t sum(size_t a, size_t b) {
+    return a + b < most ? a + b : most;
+}
+
+/* Numbers below 0 and what is not a number are 0, and those above `most` are that. */
+static size_t size_from(const json_t *number) {
+    json_int_t n = json_integer_value(number);
+    return n > 0 ? sum((size_t)n, 0) : 0;
+}
+
 static size_t size_of(const json_t *o, const char *key) {
-    json_int_t n = json_integer_value(json_object_get(o, key));
-    return n > 0 ? (size_t)n : 0;
+    return size_from(json_object_get(o, key));
 }
 
 /* The same, and at most INT_MAX. */
@@ -36,7 +47,7 @@ static void read_parts(par_memory_book *book, int line, const json_t *details) {
         p->nbytes = size_of(o, "nbytes");
         copy(p->layer, sizeof p->layer, o, "layer");
         copy(p->tensor, sizeof p->tensor, o, "tensor");
-        told += p->nbytes;
+        told = sum(told, p->nbytes);
     }
     if (told >= nbytes) return;
     par_memory_detail *rest = &book->details[book->n_details++];
@@ -61,18 +72,17 @@ static par_status read_book(par_memory_book *book, const json_t *lines) {
         copy(line->what, sizeof line->what, o, "what");
         line->nbytes = size_of(o, "nbytes");
         line->planned = size_of(o, "planned");
-        book->nbytes += line->nbytes;
+        book->nbytes = sum(book->nbytes, line->nbytes);
         bool host = strcmp(line->kind, par_memory_kind_name(PAR_MEM_COMM)) == 0 ||
                     strcmp(line->kind, par_memory_kind_name(PAR_MEM_DATA)) == 0;
-        if (!host) book->on_device += line->nbytes;
+        if (!host) book->on_device = sum(book->on_device, line->nbytes);
         read_parts(book, i, json_object_get(o, "parts"));
     }
     return PAR_OK;
 }
 
 static size_t at(const json_t *samples, const char *key, size_t i) {
-    json_int_t n = json_integer_value(json_array_get(json_object_get(samples, key), i));
-    return n > 0 ? (size_t)n : 0;
+    return size_from(json_array_get(json_object_get(samples, key), i));
 }
 
 static par_status read_rank(par_memory_report *report, par_memory_rank *rank, const json_t *o,

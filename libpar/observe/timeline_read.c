@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "libpar/base/file.h"
 #include "timeline.h"
@@ -14,6 +15,7 @@ typedef struct {
     const char *path;
     par__traces *traces;
     int64_t *max;      /* [n_ranks] */
+    int64_t nbytes;    /* of the file */
     bool ours;         /* the line with the program's name was seen */
     long long line_no; /* from 1 */
 } reader;
@@ -97,13 +99,17 @@ static par_status add_event(reader *in, const json_t *event) {
     return PAR_OK;
 }
 
-/* "otherData": the line that says how many ranks there are. */
+/* "otherData": the line that says how many ranks there are. Each has its name in a line, of more
+ * than 32 bytes. */
 static par_status begin_ranks(reader *in, const char *line) {
     const char *ranks = strstr(line, "\"ranks\":");
     int n = ranks ? atoi(ranks + 8) : 0;
     if (n < 1 || n > 1 << 20)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: line %lld: %d ranks; legal: 1 to 1048576", in->path,
                  in->line_no, n);
+    if (n > in->nbytes / 32)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %lld: %d ranks in a file of %lld bytes; it was cut",
+                 in->path, in->line_no, n, (long long)in->nbytes);
     free(in->traces->ranks);
     free(in->max);
     in->traces->ranks = calloc((size_t)n, sizeof *in->traces->ranks);
@@ -170,6 +176,8 @@ par_status par__traces_read(const char *path, par__traces *out) {
     reader in = {.path = path, .traces = &traces};
     FILE *file = fopen(path, "r");
     if (!file) return par__read_error(path, "opened");
+    struct stat info;
+    in.nbytes = fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : INT64_MAX;
     par_status st = read_lines(&in, file);
     fclose(file);
     free(in.max);

@@ -99,7 +99,28 @@ static void compared(void) {
     mutate_end();
 }
 
+/* Times that no integer holds, steps that no double tells apart, losses whose range is infinite. */
+static void extremes(void) {
+    static const char *const cases[][2] = {{"\"seconds\": 0.25", "\"seconds\": 1e300"},
+                                           {"\"step\": 3", "\"step\": 1e300"},
+                                           {"\"step\": 2", "\"step\": 1e17"},
+                                           {"\"step\": 2", "\"step\": 1.0000000000000002"},
+                                           {"\"loss\": 5.5", "\"loss\": 1e308"},
+                                           {"\"loss\": 4.25", "\"loss\": -1e308"},
+                                           {"\"loss\": 4.25", "\"loss\": 1e-320"}};
+    static const double seconds[] = {1e17, 1e294, INFINITY, -1e300, NAN};
+    char text[REPORT_TEXT];
+    for (int i = 0; i < HARNESS_COUNT(cases); i++)
+        mutate_replaced(target_log, log_text, sizeof log_text - 1, cases[i][0], cases[i][1]);
+    for (int i = 0; i < HARNESS_COUNT(seconds); i++) {
+        report_seconds(seconds[i], text);
+        CHECK(strchr(text, '-') == NULL || seconds[i] < 0 || isnan(seconds[i]), "%g s: %s",
+              seconds[i], text);
+    }
+}
+
 static void logs(void) {
+    extremes();
     mutate_run("report-log", target_log, log_text, sizeof log_text - 1, 300);
     mutate_replaced(target_cost, log_text, sizeof log_text - 1, "\"targets\": 64",
                     "\"targets\": 9223372036854775807");
@@ -154,7 +175,7 @@ static int target_nccl(const uint8_t *data, size_t n) {
     mutate_file("rank-1.json", data, n);
     if (nccl_files_read(mutate_folder(), &job) != PAR_OK) return -1;
     for (int i = 0; i < job.n_members; i++) nccl_files_axis(&job, &job.members[i], axis);
-    if (job.n_ranks <= 256 && nccl_traffic_make(&job, &table) == PAR_OK) {
+    if (nccl_traffic_make(&job, &table) == PAR_OK) {
         for (int64_t i = 0; i < table.n_cells; i++)
             CHECK(table.cells[i].from >= 0 && table.cells[i].from < job.n_ranks &&
                       table.cells[i].to >= 0 && table.cells[i].to < job.n_ranks,
@@ -185,8 +206,38 @@ static size_t put_record(char *text, size_t nbytes, int r) {
         r, 100 + r, r, r ? "recv" : "send", 1 - r, r, r ? "recv" : "send", 1 - r, 1 - r);
 }
 
+/* Of a communicator of a thousand ranks two wrote a file. What goes to the others, and what is
+ * missing of it, is that of a walk over all of them. */
+static void alone(void) {
+    static const char text[] =
+        "{\"form\": \"libpar nccl record 1\", \"rank\": %d, \"communicators\": [{\"id\": \"0\", "
+        "\"size\": 1000, \"rank\": %d, \"traffic\": [{\"op\": \"all_gather\", \"nbytes\": 8}, "
+        "{\"op\": \"all_to_all\", \"nbytes\": 8}, {\"op\": \"send\", \"peer\": 9, \"nbytes\": 8}, "
+        "{\"op\": \"gather\", \"peer\": 3, \"nbytes\": 8}, "
+        "{\"op\": \"broadcast\", \"peer\": 4, \"nbytes\": 8}]}]}";
+    static const double rings[] = {2 * 8 * 999, 2 * 8 * 999, 2 * 8, 8, 8};
+    char record[1024];
+    nccl_job job;
+    nccl_table table;
+    for (int i = 0; i < 2; i++)
+        mutate_file(i ? "rank-1.json" : "rank-0.json", record,
+                    (size_t)snprintf(record, sizeof record, text, i, 3 + i));
+    CHECK_OK(nccl_files_read(mutate_folder(), &job));
+    CHECK_OK(nccl_traffic_make(&job, &table));
+    CHECK(table.n_missing == 4992 && table.n_cells == 6 && table.n_rows == 5,
+          "%lld are missing, %lld cells, %d rows", (long long)table.n_missing,
+          (long long)table.n_cells, table.n_rows);
+    for (int i = 0; i < table.n_rows; i++)
+        CHECK(table.rows[i].ring_nbytes == rings[i], "%s: %g bytes", table.rows[i].op,
+              table.rows[i].ring_nbytes);
+    nccl_traffic_free(&table);
+    nccl_files_free(&job);
+    mutate_end();
+}
+
 static void nccl(void) {
     char text[4096];
+    alone();
     CHECK(mutate_replaced(target_nccl, text, put_record(text, sizeof text, 1), "\"calls\": 3",
                           "\"calls\": 9223372036854775807") == -1,
           "more calls than can be added up");

@@ -67,6 +67,17 @@ static void mutations(void) {
 /* ---- memory ---- */
 
 #if defined(__SANITIZE_ADDRESS__) || !defined(__GLIBC__)
+#define OWN_ALLOCATOR 0
+#elif defined(__has_feature) /* as clang tells it */
+#if __has_feature(address_sanitizer)
+#define OWN_ALLOCATOR 0
+#endif
+#endif
+#ifndef OWN_ALLOCATOR
+#define OWN_ALLOCATOR 1
+#endif
+
+#if !OWN_ALLOCATOR
 static void memory(void) {
     harness_skip("a sanitizer has the allocator");
 }

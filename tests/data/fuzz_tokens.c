@@ -1,8 +1,7 @@
 /*
  * Fuzz target: the token-file parser. The first byte picks the form (bit 0: with an index, bits 1
  * to 3: the form that is asked for), the next two the length of the index; then index and file.
- * What the parser accepts is read completely. libFuzzer: clang -fsanitize=fuzzer,address, with
- * libpar's sources.
+ * What the parser accepts is read completely.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Fuzz target: config.json, the ids in it that end a text, and model.safetensors.index.json. What
  * the parsers accept must keep their promises: sizes in range, heads that divide, file names that
- * stay in the directory. libFuzzer: clang -fsanitize=fuzzer,address, with libpar's sources.
+ * stay in the directory.
  */
 #include <stdlib.h>
 #include <string.h>

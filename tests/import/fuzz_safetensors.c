@@ -1,7 +1,6 @@
 /*
  * Fuzz target: the safetensors parser, and the import of one file as a tiny GPT-2. Every byte of
- * every accepted tensor is read; accepted tensors must cover the data exactly. libFuzzer: clang
- * -fsanitize=fuzzer,address, with libpar's sources.
+ * every accepted tensor is read; accepted tensors must cover the data exactly.
  */
 #include <stdio.h>
 #include <stdlib.h>
