@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* The first magnitudes that round to infinity. */
-#define PAR__F16_OVERFLOW 65520.0f
+#define PAR__F16_OVERFLOW  65520.0f
 #define PAR__BF16_OVERFLOW 0x1.ffp127f
 
 static inline uint32_t par__f32_bits(float x) {
