@@ -48,9 +48,12 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
     row->given = given;
 }
 
-/* What each rank has of its own. */
+/* What each rank may have of its own. Ids of --data are compared when they are there. */
 static bool is_own(const par_option *row) {
-    return strcmp(row->name, "gpu") == 0 || strcmp(row->name, "threads") == 0;
+    static const char *const names[] = {"data", "gpu", "threads"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(row->name, names[i]) == 0) return true;
+    return false;
 }
 
 /* A line "name \t value" for each row, the program's version first. */
@@ -82,7 +85,7 @@ static par_status compare(const llm_run *r, const llm_world *w, par_problems *pr
                 break; /* other options: another version, said before */
             par_problem(problems,
                         "%.*s is \"%.*s\" here and \"%.*s\" on rank 0; legal: the same "
-                        "on all ranks, but for --gpu and --threads",
+                        "on all ranks, but for paths of --data, --gpu and --threads",
                         (int)key, a, (int)(n - key - 1), a + key + 1, (int)(m - key - 1),
                         b + key + 1);
         }

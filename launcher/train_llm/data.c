@@ -296,8 +296,24 @@ static par_status blend(const llm_run *r, llm_data *d) {
     return PAR_OK;
 }
 
+/* --data may name other paths on other nodes, but as many files of the same weights. Collective. */
+static par_status check_weights(const llm_world *w, const llm_data *d) {
+    int64_t mine[1 + LLM_MAX_SETS] = {d->n_sets}, first[1 + LLM_MAX_SETS];
+    for (int k = 0; k < d->n_sets; k++) mine[1 + k] = d->sets[k].weight;
+    memcpy(first, mine, sizeof first);
+    PAR_TRY(par_comm_broadcast(w->comm, first, sizeof first, PAR_U8, 0, tag, NULL, NULL));
+    par_status st = memcmp(mine, first, sizeof first) == 0
+                        ? PAR_OK
+                        : par_error_set(PAR_ERR_OPTION,
+                                        "--data has other numbers of files, or weights, on rank "
+                                        "%d than on rank 0; legal: the same, only paths may differ",
+                                        w->rank);
+    return par_comm_agree(w->comm, st);
+}
+
 par_status llm_data_open(const llm_run *r, const llm_world *w, llm_data *d) {
     PAR_TRY(par_comm_agree(w->comm, open_sets(r, d)));
+    PAR_TRY(check_weights(w, d));
     for (int k = 0; k < d->n_sets; k++) PAR_TRY(check_set(r, w, &d->sets[k]));
     return par_comm_agree(w->comm, blend(r, d));
 }
