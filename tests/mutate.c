@@ -220,13 +220,15 @@ static int guided_once(const uint8_t *data, size_t n) {
  * end. */
 static void run_guided(const char *given, const char *name, mutate_target *target,
                        const void *sound, size_t n) {
-    enum { MOST = 32 };
-    char given_words[2048], path[600], *argv[MOST + 1] = {NULL}, **vector = argv;
+    enum { MOST = 32, LEAST = 4096 }; /* LEAST: bytes that an input may have */
+    char given_words[2048], path[600], *argv[MOST + 2] = {NULL}, **vector = argv, longest[32];
     int argc = 0;
     snprintf(given_words, sizeof given_words, "%s", given);
-    for (char *word = strtok(given_words, " "); word && argc < MOST; word = strtok(NULL, " "))
+    for (char *word = strtok(given_words, " \n"); word && argc < MOST; word = strtok(NULL, " \n"))
         argv[argc++] = word;
-    if (argc < 2 || strcmp(argv[0], name) != 0) return;
+    snprintf(longest, sizeof longest, "-max_len=%zu", 2 * n > LEAST ? 2 * n : (size_t)LEAST);
+    argv[argc++] = longest; /* the more bytes, the fewer executions */
+    if (argc < 3 || strcmp(argv[0], name) != 0) return;
     if (!LLVMFuzzerRunDriver) {
         CHECK(false, "%s: this build has no libFuzzer; scripts/fuzz makes one that has", name);
         return;
