@@ -13,8 +13,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PAR__FLIGHT_MAGIC "parrank2"
+#define PAR__FLIGHT_MAGIC "parrank3"
 enum { PAR__FLIGHT_AXES = 12, PAR__FLIGHT_OPS = 4 };
+enum { PAR__WITNESS_SEVERAL = -1 };
 
 /* Which call of the library a rank is in. */
 typedef enum {
@@ -64,6 +65,9 @@ typedef struct {
     int64_t progress;  /* counts whatever the rank gets done */
     int64_t reported;  /* its watchdog has reported a stall */
     int64_t told; /* ns since 1970: a signal told the process last that the job ends; 0: none */
+    int64_t n_watched; /* ranks of which its watchdog would see the end, itself among them */
+    int64_t witness; /* the rank that it saw gone first, and 1; several: they were gone at one look;
+                          0: none */
     int32_t phase, wait, wait_axis, wait_peer; /* wait_axis: index; wait_peer: world rank */
     int64_t wait_number;                       /* of the operation, on its comm */
     int64_t step;                              /* the last that was begun, from 1 */

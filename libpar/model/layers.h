@@ -34,6 +34,8 @@ typedef struct {
     size_t workspace, workspace_nbytes; /* of kernels, behind the areas */
 } par__module_place;
 
+/* What the model was made of; NULL: it is no transformer. */
+const par_transformer_config *par__transformer_config(const par_model *model);
 void par__module_place_init(par__module_place *place, const par_module *module,
                             const par_build *build, const par_transformer_config *config);
 /* Offset of nbytes behind what `used` counts, 64-byte aligned. */

@@ -51,6 +51,10 @@ par_status par_transformer_create(const par_transformer_config *config, par_mode
     return PAR_OK;
 }
 
+const par_transformer_config *par__transformer_config(const par_model *model) {
+    return model->create == create_module ? model->config : NULL;
+}
+
 void par_transformer_destroy(par_model **model) {
     if (!model) return;
     free(*model);

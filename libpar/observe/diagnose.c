@@ -27,8 +27,23 @@ static int size_of(const char *directory) {
     return size;
 }
 
+/* The rank that watchdogs saw gone first, where all have gone; -1: none did. */
+static int witnessed(const par__hang *h) {
+    int64_t first = 0;
+    for (int r = 0; r < h->size; r++) {
+        const par__seen *s = &h->ranks[r];
+        if (s->sign == PAR__RANK_UNSEEN || s->page.witness <= 0) continue;
+        if (first && first != s->page.witness) return -1;
+        first = s->page.witness;
+    }
+    return first > 0 && first <= h->size && h->ranks[first - 1].sign == PAR__RANK_GONE
+               ? (int)first - 1
+               : -1;
+}
+
 /* Pages and signs. A rank that was told to end is gone because another one is. Where all are gone
- * and none was told, as some launchers kill at once, those count as waiting that went last. */
+ * and none was told, as some launchers kill at once, those count as waiting that went last, or all
+ * but the one that was seen gone first. */
 static void read_all(const char *directory, par__hang *h) {
     char host[64] = "";
     int64_t newest = 0;
@@ -52,12 +67,14 @@ static void read_all(const char *directory, par__hang *h) {
         told += s->sign == PAR__RANK_GONE && s->page.told;
         untold += s->sign == PAR__RANK_GONE && !s->page.told;
     }
+    int first = alive == 0 ? witnessed(h) : -1;
     for (int r = 0; r < h->size; r++) {
         par__seen *s = &h->ranks[r];
         double before = 1e-9 * (double)(newest - s->page.beat);
         s->silent_s = 1e-9 * (double)(now - s->page.beat);
         bool last = told == 0 && alive == 0 && before < BEFORE_S;
-        if (s->sign == PAR__RANK_GONE && (s->page.told || last))
+        bool other = first >= 0 ? r != first : s->page.told || last;
+        if (s->sign == PAR__RANK_GONE && other)
             s->sign = PAR__RANK_ALIVE;
         else if (s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED && before > 10)
             s->sign = PAR__RANK_STOPPED; /* on another host */

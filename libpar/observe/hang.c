@@ -84,6 +84,17 @@ static const par__flight_axis *same_group(const par__flight *page, const par__fl
     return NULL;
 }
 
+/* Whether it may be one that has not made this group yet: some are missing there, and it has no group
+ * of that axis. */
+static bool is_missing(const par__hang *h, const par__flight *page, const par__flight_axis *group) {
+    int n_made = 0;
+    for (int i = 0; i < PAR__FLIGHT_AXES; i++)
+        if (strcmp(page->axes[i].axis, group->axis) == 0) return false;
+    for (int k = 0; k < h->size && group->n < h->size; k++)
+        n_made += same_group(&h->ranks[k].page, group) != NULL;
+    return n_made < group->n;
+}
+
 static bool is_waiting(const par__seen *r) {
     return r->sign == PAR__RANK_ALIVE && r->page.wait != PAR__WAIT_NONE &&
            r->page.phase != PAR__PHASE_ENDED;
@@ -105,7 +116,8 @@ static bool waits_for(const par__hang *h, int i, int k) {
         /* In the group, and it has started fewer collectives, or moves nothing: who waits moves all
          * that he has started. */
         const par__flight_axis *theirs = same_group(&other->page, &a->axes[g]);
-        if (theirs && (!is_waiting(other) || theirs->n_collectives < a->axes[g].n_collectives))
+        if (theirs ? !is_waiting(other) || theirs->n_collectives < a->axes[g].n_collectives
+                   : is_missing(h, &other->page, &a->axes[g]))
             return true;
     }
     return false;

@@ -1,15 +1,16 @@
 /*
  * Who waits for whom, from the flight recorder's pages: reading them, and the rank at the end of
- * the waiting. A rank in a collective waits for those of the group that have started fewer, or that
- * wait for nothing; one in a send or receive for its peer; one that waits for the device as one
- * that is in a collective of each of its groups. Who waits for nobody, is stopped or gone, is the
- * one that did not arrive; where one is gone, a rank that lives is not. If there is none, ranks
- * wait for each other in a circle: they started different operations, or what they sent does not
- * come through.
+ * the waiting. A rank in a collective waits for those of the group that have started fewer, or
+ * wait for nothing, or have not made the group yet; one in a send or receive for its peer; one
+ * that waits for the device as one that is in a collective of each of its groups. Who waits for
+ * nobody, is stopped or gone, is the one that did not arrive; where one is gone, a rank that lives
+ * is not. If there is none, ranks wait for each other in a circle: they started different
+ * operations, or what they sent does not come through.
  *
- * Of ranks that are all gone, those count as alive that a signal had told to end, which is what a
- * launcher does when one is gone. Hydra, MPICH's, tells nobody and kills all within milliseconds:
- * then nobody is named, as who worked at that moment need not be who was gone first.
+ * Of ranks that are all gone, the one did not arrive that watchdogs saw gone first (witness.h);
+ * else those count as alive that a signal had told to end, which is what a launcher does when one
+ * is gone. Hydra, MPICH's, tells nobody and kills all within milliseconds: without a witness
+ * nobody is named then, as who worked at that moment need not be who was gone first.
  */
 #ifndef PAR__HANG_H
 #define PAR__HANG_H

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hang.h"
@@ -21,6 +20,7 @@
 #include "libpar/base/directory.h"
 #include "libpar/base/record.h"
 #include "libpar/base/threads.h"
+#include "witness.h"
 
 /* PATIENCE: how much longer a rank may take that may be working. LATER: when another rank reports,
  * if the lowest one has not, in timeouts. */
@@ -38,14 +38,14 @@ struct par_watchdog {
     par_watchdog_params params;
     char directory[4096], host[64];
     double tick_s;
-    par__flight *page;
+    par__page_file *file;
+    par__flight *page;      /* in it */
     par_recorder *recorder; /* that writes to the page; NULL: none */
     bool slow_files;        /* a mapping is not seen by other hosts before it is synced */
     pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool stop;
-    int64_t progress; /* of this rank, and when it was seen first */
+    par__witness witness;
+    par__page_file **others; /* [size], the witness's */
+    int64_t progress;        /* of this rank, and when it was seen first */
     double moved_at, ticked_at;
     bool sampling, called;
     sighting *sightings; /* [size] */
@@ -55,7 +55,7 @@ struct par_watchdog {
 static void beat(par_watchdog *w) {
     w->page->beat = par__date_nanoseconds();
     w->page->cpu = par__cpu_nanoseconds();
-    if (w->slow_files) msync(w->page, sizeof *w->page, MS_SYNC);
+    if (w->slow_files) msync(w->file, sizeof *w->file, MS_SYNC);
 }
 
 /* Read a rank's page, and what has changed on it. */
@@ -154,19 +154,10 @@ static void tick(par_watchdog *w) {
 
 static void *run(void *user) {
     par_watchdog *w = user;
-    pthread_mutex_lock(&w->lock);
-    while (!w->stop) {
-        struct timespec until;
-        pthread_mutex_unlock(&w->lock);
-        tick(w);
-        pthread_mutex_lock(&w->lock);
-        clock_gettime(CLOCK_REALTIME, &until);
-        int64_t ns = until.tv_nsec + (int64_t)(1e9 * w->tick_s);
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
-        if (!w->stop) pthread_cond_timedwait(&w->wake, &w->lock, &until);
-    }
-    pthread_mutex_unlock(&w->lock);
+    par__witness_begin(&w->witness, w->directory, w->file, w->others);
+    do tick(w);
+    while (par__witness_wait(&w->witness, w->tick_s));
+    par__witness_end(&w->witness);
     return NULL;
 }
 
@@ -180,13 +171,15 @@ static par_status make_page(par_watchdog *w) {
     unlink(path); /* of an older run, whose ranks may still have it */
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) PAR_FAIL(PAR_ERR_IO, "%s: cannot be made: %s", path, strerror(errno));
-    int error = posix_fallocate(fd, 0, sizeof *w->page);
-    void *page =
-        error ? MAP_FAILED : mmap(NULL, sizeof *w->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (!error && page == MAP_FAILED) error = errno;
+    int error = posix_fallocate(fd, 0, sizeof *w->file);
+    void *file =
+        error ? MAP_FAILED : mmap(NULL, sizeof *w->file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (!error && file == MAP_FAILED) error = errno;
     close(fd);
     if (error) PAR_FAIL(PAR_ERR_IO, "%s: cannot be mapped: %s", path, strerror(error));
-    w->page = page;
+    w->file = file;
+    w->page = &w->file->flight;
+    par__witness_lock(w->file);
     w->slow_files = true;
     bool known = statfs(path, &fs) == 0;
     for (size_t i = 0; known && i < sizeof local / sizeof *local; i++)
@@ -203,7 +196,8 @@ static par_status make_page(par_watchdog *w) {
 }
 
 static void release(par_watchdog *w) {
-    if (w->page) munmap(w->page, sizeof *w->page);
+    if (w->file) munmap(w->file, sizeof *w->file);
+    free(w->others);
     free(w->sightings);
     free(w->hang.ranks);
     free(w);
@@ -225,12 +219,11 @@ par_status par_watchdog_create(const par_watchdog_params *params, par_watchdog *
     size_t n = (size_t)w->params.size;
     par_status st = PAR_OK;
     w->sightings = calloc(n, sizeof *w->sightings);
+    w->others = calloc(n, sizeof *w->others);
     w->hang = (par__hang){.size = w->params.size, .ranks = calloc(n, sizeof *w->hang.ranks)};
-    if (!w->sightings || !w->hang.ranks)
+    if (!w->sightings || !w->others || !w->hang.ranks)
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for a watchdog of %zu ranks", n);
     if (st == PAR_OK) st = make_page(w);
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->wake, NULL);
     int error = st == PAR_OK ? par__thread_start(&w->thread, run, w) : 0;
     if (error) st = par_error_set(PAR_ERR_MEMORY, "no thread for a watchdog: %s", strerror(error));
     if (st != PAR_OK) {
@@ -261,10 +254,7 @@ void par_watchdog_told(par_watchdog *w) {
 void par_watchdog_destroy(par_watchdog **handle) {
     par_watchdog *w = handle ? *handle : NULL;
     if (!w) return;
-    pthread_mutex_lock(&w->lock);
-    w->stop = true;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->lock);
+    par__witness_stop(&w->witness);
     pthread_join(w->thread, NULL);
     if (w->recorder) par__recorder_fly(w->recorder, NULL);
     w->page->phase = PAR__PHASE_ENDED;

@@ -77,12 +77,18 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
     par_memory *planned = NULL, *memory = NULL;
     par_trainer *t = NULL;
     PAR_REQUIRE(transport && out);
-    PAR_TRY(checked(params, par_transport_size(transport)));
     par__flight *flight = par__recorder_flight(par_transport_recorder(transport));
     flight->phase = PAR__PHASE_CREATE;
     /* for the agreement before the trainer has a communicator; without it there is none */
     par_status st = par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, &world);
     if (st != PAR_OK) return par_transport_abort(transport, st, par_error());
+    st = par__params_equal(world, params);
+    if (st == PAR_OK) st = checked(params, transport->size);
+    if (st != PAR_OK) {
+        par_comm_destroy(&world);
+        flight->phase = PAR__PHASE_OUTSIDE;
+        return st;
+    }
     /* what may fail on one rank alone, before anything is collective */
     st = par__trainer_backend(params, &backend);
     if (st == PAR_OK)

@@ -45,6 +45,10 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
                               par_memory *memory, par_trainer **out);
 /* Frees what build made; the memory stays. */
 void par__trainer_free(par_trainer **trainer);
+/* equal.c: PAR_ERR_OPTION [agreed] with each parameter that a rank has other than rank 0.
+ * Collective on world. */
+par_status par__params_equal(par_comm *world, const par_trainer_params *params);
+
 /* trainer.c: a rank of a world that need not be there, on memory that measures. */
 typedef struct {
     par_transport *transport;

@@ -1,10 +1,12 @@
 /*
  * The watchdog in a trainer of one's own: a rank that sleeps in a step is named, by all that wait
  * for it and by one of them first; one that computes, or reads data, is left alone. And from pages
- * made up here: who is at the end of the waiting, and when a circle is one.
+ * made up here: who is at the end of the waiting, and when a circle is one. And from processes that
+ * are killed: which one was gone first.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +210,12 @@ static void pages(par_transport *transport) {
     group_of_four(ranks, &h);
     ranks[1].sign = PAR__RANK_STOPPED;
     expect(&h, "rank 1 did not arrive");
+    ranks[1].page.axes[0].axis[0] = 0; /* before it made the group */
+    expect(&h, "rank 1 did not arrive");
+    group_of_four(ranks, &h);
+    for (int r = 0; r < 4; r++) ranks[r].page.axes[0].n = 2;
+    for (int r = 2; r < 4; r++) ranks[r].page.axes[0].axis[0] = ranks[r].page.wait = 0;
+    expect(&h, "ranks 0, 1 wait for each other"); /* a group without the others */
     group_of_four(ranks, &h);
     ranks[2].page.axes[0].n_collectives = 4; /* waits for rank 3, elsewhere, which is gone */
     ranks[2].page.wait = PAR__WAIT_PEER;
@@ -270,6 +278,15 @@ static void gone(par_transport *transport) {
     expect_gone(directory, ranks,
                 "all ranks are gone, within a second or two, and nothing told them to end: which "
                 "one was first is not known here; the launcher may have said it; rank 3 waited");
+    ranks[0].page.witness = 2 + 1; /* what a watchdog saw counts */
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    ranks[1].page.witness = 1 + 1; /* of another host, say */
+    expect_gone(directory, ranks, "all ranks are gone");
+    ranks[1].page.witness = PAR__WITNESS_SEVERAL;
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    ranks[0].page.witness = 4 + 1; /* no rank */
+    expect_gone(directory, ranks, "all ranks are gone");
+    ranks[0].page.witness = 0;
     ranks[3].page.wait = PAR__WAIT_GROUP;
     ranks[1].page.beat -= 2 * (int64_t)SECOND;
     expect_gone(directory, ranks, "rank 1 did not arrive");
@@ -330,10 +347,95 @@ static void circle(par_transport *transport) {
     par__remove_directory(directory);
 }
 
+/* ---- who was gone first ---- */
+
+typedef struct {
+    char directory[32];
+    pid_t process[4];
+    int word[4]; /* a byte here ends the process by itself */
+} four;
+
+static void begin_four(four *f) {
+    int pipes[2];
+    strcpy(f->directory, "/tmp/par-watchdog-XXXXXX");
+    if (!mkdtemp(f->directory)) CHECK(false, "no directory");
+    for (int r = 0; r < 4; r++) {
+        const par_watchdog_params watched = {
+            .directory = f->directory, .run = 9, .rank = r, .size = 4, .timeout_s = 1};
+        par_watchdog *w = NULL;
+        char byte;
+        CHECK(pipe(pipes) == 0, "no pipe");
+        f->word[r] = pipes[1];
+        f->process[r] = fork();
+        if (f->process[r] == 0) {
+            if (par_watchdog_create(&watched, &w) == PAR_OK && read(pipes[0], &byte, 1) == 1)
+                par_watchdog_destroy(&w);
+            _exit(0);
+        }
+        close(pipes[0]);
+    }
+}
+
+/* All of these ranks, one bit each, come to watch all others, and to have that on their page. */
+static void wait_four(const four *f, int ranks, int64_t witness) {
+    const struct timespec pause = {.tv_nsec = 10000000};
+    par__flight page = {0};
+    for (int r = 0; r < 4; r++) {
+        bool good = !(ranks >> r & 1);
+        for (int i = 0; i < 1000 && !good; i++) {
+            good = par__page_read(f->directory, r, 9, &page) && page.n_watched == 4 &&
+                   page.witness == witness;
+            if (!good) nanosleep(&pause, NULL);
+        }
+        CHECK(good, "rank %d watches %lld, and has seen %lld, not %lld", r,
+              (long long)page.n_watched, (long long)page.witness, (long long)witness);
+    }
+}
+
+static void end_four(four *f, int r, int number) {
+    if (number)
+        kill(f->process[r], number);
+    else
+        CHECK(write(f->word[r], "", 1) == 1, "rank %d hears nothing", r);
+    waitpid(f->process[r], NULL, 0);
+}
+
+/* Four processes; one is killed, and its peers when they have seen it. Then, with one that ended by
+ * itself before; and two that are gone at one look. */
+static void witness(par_transport *transport) {
+    static const int left[3] = {1 | 2 | 8, 1 | 8, 1 | 2}; /* a bit per rank */
+    char text[4096];
+    (void)transport;
+    for (int kind = 0; kind < 3 && !harness_failed(); kind++) {
+        four f;
+        begin_four(&f);
+        wait_four(&f, 15, 0);
+        if (kind == 1) end_four(&f, 1, 0), wait_four(&f, 13, 0);
+        for (int r = 0; kind == 2 && r < 4; r++) {
+            if (r == 2) continue;
+            kill(f.process[r], SIGSTOP);
+            waitpid(f.process[r], NULL, WUNTRACED);
+        }
+        if (kind == 2) end_four(&f, 3, SIGKILL);
+        end_four(&f, 2, SIGKILL);
+        if (kind == 2) kill(f.process[0], SIGCONT), kill(f.process[1], SIGCONT);
+        wait_four(&f, left[kind], kind == 2 ? PAR__WITNESS_SEVERAL : 2 + 1);
+        for (int r = 0; r < 4; r++) {
+            if (left[kind] >> r & 1) end_four(&f, r, SIGKILL);
+            close(f.word[r]);
+        }
+        CHECK_OK(par_watchdog_diagnose(f.directory, text, sizeof text));
+        bool named = strncmp(text, "rank 2 did not arrive\n  rank 2, ", 32) == 0;
+        CHECK(kind == 2 || named, "kind %d: %s", kind, text);
+        par__remove_directory(f.directory);
+    }
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "pages", .ranks = 1, .run_mpi = pages},
         {.name = "gone", .ranks = 1, .run_mpi = gone},
+        {.name = "witness", .ranks = 1, .run_mpi = witness},
         {.name = "circle", .ranks = 1, .run_mpi = circle},
         {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
         {.name = "computes", .ranks = 4, .run_mpi = computes},

@@ -1,6 +1,7 @@
 /*
  * What a trainer refuses, with no communication: every problem at once, each with the legal values;
- * and what only shows in a step, which every rank then returns.
+ * what one rank has other than the others; and what only shows in a step, which every rank then
+ * returns.
  */
 #include <math.h>
 #include <stdio.h>
@@ -218,6 +219,70 @@ static void run_nonfinite(par_transport *transport) {
     par_transformer_destroy(&model);
 }
 
+/* One rank of four has another parameter: all refuse it at once, and name it. */
+static void run_unequal(par_transport *transport) {
+    static const char *const words[] = {"layout.size[PAR_TP]",
+                                        "layout.order[0]",
+                                        "dtype",
+                                        "seed",
+                                        "micro_batch",
+                                        "global_batch",
+                                        "zero",
+                                        "clip",
+                                        "scaler.growth",
+                                        "backend",
+                                        "modules_per_part",
+                                        "ids",
+                                        "modules",
+                                        "model"};
+    static const int parts[2][2] = {{3, 5}, {4, 4}};
+    static const char *const shapes[] = {"dropout", "norm eps", "rope theta", "init_std"};
+    const bool other = par_transport_rank(transport) == 2;
+    for (int i = 0; i < HARNESS_COUNT(words) + HARNESS_COUNT(shapes) + 1; i++) {
+        const char *word = i < HARNESS_COUNT(words) ? words[i] : NULL;
+        par_transformer_config config;
+        par_model *model = NULL;
+        par_trainer *trainer = NULL;
+        int shape = i - HARNESS_COUNT(words);
+        check_config(true, &config);
+        if (shape >= 0 && shape < HARNESS_COUNT(shapes)) word = shapes[shape];
+        if (other && shape == 0) config.dropout = 0.5f;
+        if (other && shape == 1) config.norm_eps *= 2;
+        if (other && shape == 2) config.rope_theta *= 2;
+        if (other && shape == 3) config.init_std = 0.5;
+        CHECK_OK(par_transformer_create(&config, &model));
+        par_model own = *model;
+        par_trainer_params p = check_params(&own, 1, 2, 2, 1, 8);
+        p.modules_per_part = parts[0];
+        switch (other ? i : -1) {
+        case 0: p.layout.size[PAR_TP] = 2, p.layout.size[PAR_DP] = 1; break;
+        case 1: p.layout.order[0] = PAR_DP, p.layout.order[1] = PAR_TP; break;
+        case 2: p.dtype = PAR_BF16; break;
+        case 3: p.seed++; break;
+        case 4: p.micro_batch = 2; break;
+        case 5: p.global_batch = 7; break; /* not even legal */
+        case 6: p.zero = 1; break;
+        case 7: p.clip = 7; break;
+        case 8: p.scaler.growth = 3; break;
+        case 9: p.backend = "ref"; break;
+        case 10: p.modules_per_part = parts[1]; break;
+        case 11: own.n_ids--; break;
+        case 12: own.n_modules--; break;
+        case 13: p.model = NULL; break;
+        default: break;
+        }
+        par_status st = par_trainer_create(transport, &p, &trainer);
+        if (word)
+            CHECK(st == PAR_ERR_OPTION && strstr(par_error(), "rank 2: ") &&
+                      strstr(par_error(), word) && strstr(par_error(), "legal: equal on all ranks"),
+                  "%s: %d, \"%s\"", word, (int)st, par_error());
+        else
+            CHECK_OK(st);
+        par_trainer_destroy(&trainer);
+        par_transformer_destroy(&model);
+    }
+}
+
 static const harness_case cases[] = {
     {"micro-batch", NULL, 1, run_micro_batch, 0},
     {"layout", NULL, 1, run_layout, 0},
@@ -227,6 +292,7 @@ static const harness_case cases[] = {
     {"defaults", NULL, 1, run_defaults, 0},
     {"defaults-train", NULL, 1, run_defaults_train, 0},
     {"heads", NULL, 1, run_heads, 0},
+    {"unequal", NULL, 4, run_unequal, 0},
     {"source-fails-on-one-rank", NULL, 4, run_source, 0},
     {"nan-on-one-rank", NULL, 4, run_nonfinite, 0},
 };

@@ -149,8 +149,10 @@ PAR_API par_status par_trainer_plan(const par_trainer_params *,
 /**
  * Plans, allocates, builds, checks the schedule, draws the initial weights unless `undrawn`.
  *
- * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
- * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
+ * Collective: on the transport's world. Errors: PAR_ERR_OPTION [agreed] with each parameter that a
+ * rank has other than rank 0, of a transformer its whole configuration, of other models the name,
+ * the number of modules, ids and shapes; PAR_ERR_OPTION or PAR_ERR_LAYOUT [agreed] with every
+ * problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
  * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device
  * also [comm]; PAR_ERR_ARG [agreed] when the ranks' modules do not count every logical element
  * once, with the parameter (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
