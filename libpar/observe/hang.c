@@ -84,8 +84,8 @@ static const par__flight_axis *same_group(const par__flight *page, const par__fl
     return NULL;
 }
 
-/* Whether it may be one that has not made this group yet: some are missing there, and it has no group
- * of that axis. */
+/* Whether it may be one that has not made this group yet: some are missing there, and it has no
+ * group of that axis. */
 static bool is_missing(const par__hang *h, const par__flight *page, const par__flight_axis *group) {
     int n_made = 0;
     for (int i = 0; i < PAR__FLIGHT_AXES; i++)
