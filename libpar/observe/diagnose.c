@@ -27,7 +27,8 @@ static int size_of(const char *directory) {
     return size;
 }
 
-/* The rank that watchdogs saw gone first, where all have gone; -1: none did. */
+/* The rank that watchdogs saw gone first, where all have gone, and nobody had told it to end, as who
+ * ends a job does; -1: there is none. */
 static int witnessed(const par__hang *h) {
     int64_t first = 0;
     for (int r = 0; r < h->size; r++) {
@@ -36,9 +37,9 @@ static int witnessed(const par__hang *h) {
         if (first && first != s->page.witness) return -1;
         first = s->page.witness;
     }
-    return first > 0 && first <= h->size && h->ranks[first - 1].sign == PAR__RANK_GONE
-               ? (int)first - 1
-               : -1;
+    if (first < 1 || first > h->size) return -1;
+    const par__seen *s = &h->ranks[first - 1];
+    return s->sign == PAR__RANK_GONE && s->page.told == 0 ? (int)first - 1 : -1;
 }
 
 /* Pages and signs. A rank that was told to end is gone because another one is. Where all are gone

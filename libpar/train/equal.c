@@ -13,7 +13,7 @@
 #include "trainer.h"
 
 enum { NBYTES = 8192 };
-typedef enum { FLAG, WORD, LONG, SIZE, SINGLE, REAL } kind;
+typedef enum { FLAG, WORD, LONG, COUNT, SIZE, SINGLE, REAL } kind;
 
 #define ROW(kind, field)                                                                           \
     { #field, kind, offsetof(par_trainer_params, field) }
@@ -31,7 +31,7 @@ static const struct {
             ROW(WORD, layout.order[3]),
             ROW(WORD, layout.kv_replicas),
             ROW(WORD, dtype),
-            ROW(SIZE, seed),
+            ROW(COUNT, seed),
             ROW(LONG, micro_batch),
             ROW(LONG, global_batch),
             ROW(FLAG, no_sequence_parallel),
@@ -85,16 +85,20 @@ static void add_number(list *l, const char *name, long long number) {
     add(l, name, text);
 }
 
+static void add_count(list *l, const char *name, unsigned long long count) {
+    char text[32];
+    snprintf(text, sizeof text, "%llu", count);
+    add(l, name, text);
+}
+
 static void add_row(list *l, int i, const void *at) {
     char text[PAR__NUMBER_NBYTES];
     switch (rows[i].kind) {
     case FLAG: add(l, rows[i].name, *(const bool *)at ? "true" : "false"); break;
     case WORD: add_number(l, rows[i].name, *(const int32_t *)at); break;
     case LONG: add_number(l, rows[i].name, *(const int64_t *)at); break;
-    case SIZE:
-        snprintf(text, sizeof text, "%llu", (unsigned long long)*(const uint64_t *)at);
-        add(l, rows[i].name, text);
-        break;
+    case COUNT: add_count(l, rows[i].name, *(const uint64_t *)at); break;
+    case SIZE: add_count(l, rows[i].name, *(const size_t *)at); break;
     case SINGLE: add(l, rows[i].name, par__exact_float(text, *(const float *)at)); break;
     case REAL: add(l, rows[i].name, par__exact(text, *(const double *)at)); break;
     }
@@ -122,10 +126,12 @@ static void fill(list *l, const par_trainer_params *params) {
     for (int i = 0; i < (int)(sizeof rows / sizeof *rows); i++)
         add_row(l, i, (const char *)&p + rows[i].at);
     add(l, "backend", p.device ? p.device->name : p.backend);
-    /* of as many parts as rank 0 has, if the numbers before are equal */
-    for (int i = 0; p.modules_per_part && i < p.layout.size[PAR_PP] * p.chunks; i++)
+    if (!p.model) return;
+    add_model(l, p.model);
+    /* only a legal number of parts is there to be read */
+    int64_t parts = (int64_t)p.layout.size[PAR_PP] * p.chunks;
+    for (int i = 0; p.modules_per_part && parts <= p.model->n_modules && i < parts; i++)
         add_number(l, "modules_per_part", p.modules_per_part[i]);
-    if (p.model) add_model(l, p.model);
 }
 
 par_status par__params_equal(par_comm *world, const par_trainer_params *params) {
