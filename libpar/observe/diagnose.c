@@ -27,8 +27,8 @@ static int size_of(const char *directory) {
     return size;
 }
 
-/* The rank that watchdogs saw gone first, where all have gone, and nobody had told it to end, as who
- * ends a job does; -1: there is none. */
+/* The rank that watchdogs saw gone first, where all have gone, and that nobody had told to end, as
+ * who ends a job does; -1: there is none. */
 static int witnessed(const par__hang *h) {
     int64_t first = 0;
     for (int r = 0; r < h->size; r++) {
