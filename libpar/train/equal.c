@@ -2,7 +2,7 @@
  * Whether all ranks gave a trainer the same parameters. Ranks whose parameters differ would wait
  * for each other for ever, or train what nobody asked for. What the caller's pointers lead to is
  * compared as far as the library knows it: a model's modules and ids, a transformer's whole
- * configuration, names.
+ * configuration, names. Of very many numbers of modules per part the last are not compared.
  */
 #include <stddef.h>
 #include <stdio.h>
