@@ -110,8 +110,7 @@ static par_status start_on_device(par_comm *comm, const par__operation *op, par_
     return PAR_OK;
 }
 
-/* A collective of the host comes behind those of the device that were started before it. */
-static par_status drain(par_comm *comm) {
+par_status par__host_drain(par_comm *comm) {
     return comm->link_state && comm->link->drain ? comm->link->drain(comm->link_state) : PAR_OK;
 }
 
@@ -119,7 +118,7 @@ static par_status start(par_comm *comm, par__operation op, par_work *work) {
     PAR_REQUIRE(comm);
     if (!op.tag.purpose) op.tag.purpose = "";
     if (comm->device && op.kind != PAR__BARRIER) return start_on_device(comm, &op, work);
-    PAR_TRY(drain(comm));
+    PAR_TRY(par__host_drain(comm));
     return par__host_start(comm, &op, work);
 }
 
@@ -184,46 +183,6 @@ par_status par_comm_recv(par_comm *comm, void *dst, int64_t n, par_dtype dtype, 
 
 par_status par_comm_barrier(par_comm *comm, par_tag tag) {
     return start(comm, (par__operation){.kind = PAR__BARRIER, .dtype = PAR_U8, .tag = tag}, NULL);
-}
-
-/* An agreement that this rank cannot take part in: its peers must not wait. */
-static par_status start_agreed(par_comm *comm, const par__operation *op) {
-    par_status st = par__host_start(comm, op, NULL);
-    return st == PAR_ERR_UNSUPPORTED ? par_transport_abort(comm->transport, st, par_error()) : st;
-}
-
-/* Two steps, so that the text moves only if there is one: all statuses, then the text of the
- * lowest rank among those with the largest status. */
-par_status par_comm_agree(par_comm *comm, par_status local) {
-    const par_tag tag = {"agree", -1, -1, -1};
-    char text[PAR_ERROR_NBYTES] = "";
-    int32_t mine = (int32_t)local;
-    PAR_REQUIRE(comm);
-    PAR_TRY(par__transport_intact(comm->transport));
-    if (comm->n == 1) return local;
-    if (local != PAR_OK) strncpy(text, par_error(), sizeof text - 1);
-    PAR_TRY(drain(comm));
-    par__operation gather = {.kind = PAR__ALL_GATHER,
-                             .src = (const char *)&mine,
-                             .dst = (char *)comm->statuses,
-                             .n = 1,
-                             .dtype = PAR_I32,
-                             .tag = tag};
-    PAR_TRY(start_agreed(comm, &gather));
-    int worst = 0;
-    for (int j = 1; j < comm->n; j++)
-        if (comm->statuses[j] > comm->statuses[worst]) worst = j;
-    par_status st = (par_status)comm->statuses[worst];
-    if (st == PAR_OK) return PAR_OK;
-    par__operation broadcast = {.kind = PAR__BROADCAST,
-                                .src = text,
-                                .dst = text,
-                                .n = sizeof text,
-                                .dtype = PAR_U8,
-                                .peer = worst,
-                                .tag = tag};
-    PAR_TRY(start_agreed(comm, &broadcast));
-    return par_error_set(st, "rank %d: %s", comm->ranks[worst], text);
 }
 
 par_status par_work_wait(par_work work, par_stream *then) {

@@ -106,9 +106,9 @@ static par_status allocate(par_comm *comm) {
     comm->channels = calloc(2 * n, sizeof(par__task *));
     comm->n_pairs = calloc(2 * n, sizeof *comm->n_pairs);
     comm->descriptions = calloc(n, sizeof *comm->descriptions);
-    comm->statuses = calloc(n, sizeof *comm->statuses);
+    comm->words = calloc(2 * n, sizeof *comm->words);
     if (!comm->ranks || !comm->flows || !comm->sources || !comm->channels || !comm->n_pairs ||
-        !comm->descriptions || !comm->statuses)
+        !comm->descriptions || !comm->words)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm of %d ranks", comm->n);
     return PAR_OK;
 }
@@ -178,7 +178,7 @@ static void release(par_comm *comm) {
     free(comm->channels);
     free(comm->n_pairs);
     free(comm->descriptions);
-    free(comm->statuses);
+    free(comm->words);
     free(comm->owned_staging);
     free(comm);
 }

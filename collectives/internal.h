@@ -100,7 +100,7 @@ struct par_comm {
     par__task **channels;           /* [2 n]: the last send and receive under way with each peer */
     int64_t *n_pairs;               /* [2 n]: sends and receives so far */
     par__description *descriptions; /* [n] */
-    int32_t *statuses;              /* [n], for agree */
+    int32_t *words;                 /* [n, 2], for agree.c */
     char token[2];                  /* of a barrier: sent, received */
     int64_t n_started, n_done, n_collectives;
     int n_moving,
@@ -232,6 +232,8 @@ int par__count_operation(par_comm *comm, const par__operation *op);
 
 /* calls.c: an operation of the host engine on a comm, also on one whose data lies on a device. */
 par_status par__host_start(par_comm *comm, const par__operation *op, par_work *work);
+/* calls.c: a collective of the host comes behind those of the device that were started before. */
+par_status par__host_drain(par_comm *comm);
 /* calls.c: the operation is the comm's last one in the recorder. */
 void par__note(par_comm *comm, const par__operation *op, int64_t number);
 

@@ -7,8 +7,8 @@ if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then packages_mp
 packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl-dev"
 packages_build="$packages_build libjansson-dev libpcre2-dev libutf8proc-dev libhdf5-dev"
 packages_build="$packages_build libxxhash-dev"
-packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools"
-packages_test="$packages_test procps libc6-dbg doxygen"
+packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang libclang-rt-dev clang-format g++"
+packages_test="$packages_test file hdf5-tools procps libc6-dbg doxygen"
 
 # What must be there, however it came there: commands, and modules of pkg-config.
 tools_build="cc meson ninja pkg-config python3 mpicc mpirun" \

@@ -77,21 +77,9 @@ static par_status compare(const llm_run *r, const llm_world *w, par_problems *pr
     memcpy(first, mine, sizeof first);
     llm_world_share(first, sizeof first);
     if (strcmp(mine, first) == 0) return PAR_OK;
-    char *a = mine, *b = first;
-    while (*a && *b) {
-        size_t n = strcspn(a, "\n"), m = strcspn(b, "\n"), key = strcspn(a, "\t\n");
-        if (n != m || memcmp(a, b, n) != 0) {
-            if (strncmp(a, b, key + 1) != 0)
-                break; /* other options: another version, said before */
-            par_problem(problems,
-                        "%.*s is \"%.*s\" here and \"%.*s\" on rank 0; legal: the same "
-                        "on all ranks, but for paths of --data, --gpu and --threads",
-                        (int)key, a, (int)(n - key - 1), a + key + 1, (int)(m - key - 1),
-                        b + key + 1);
-        }
-        a += n + (a[n] == '\n');
-        b += m + (b[m] == '\n');
-    }
+    par_text_differences(mine, first, "",
+                         "the same on all ranks, but for paths of --data, --gpu and --threads",
+                         problems);
     return par_problems_status(problems, PAR_ERR_OPTION);
 }
 

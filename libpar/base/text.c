@@ -27,3 +27,24 @@ par_status par_text_skip_mark(const char *path, const char **text, size_t *n) {
     if (*n >= 3 && memcmp(*text, "\xef\xbb\xbf", 3) == 0) *text += 3, *n -= 3;
     return PAR_OK;
 }
+
+void par_text_differences(const char *a, const char *b, const char *what, const char *legal,
+                          par_problems *problems) {
+    while (*a || *b) {
+        int n = (int)strcspn(a, "\n"), m = (int)strcspn(b, "\n");
+        int name_a = (int)strcspn(a, "\t\n"), name_b = (int)strcspn(b, "\t\n");
+        if (name_a != name_b || memcmp(a, b, (size_t)name_a) != 0) {
+            par_problem(problems, "%s%.*s is there on %s alone; legal: %s", what,
+                        *b ? name_b : name_a, *b ? b : a, *b ? "rank 0" : "this rank", legal);
+            return;
+        }
+        const char *value_a = a + name_a + (a[name_a] == '\t'),
+                   *value_b = b + name_b + (b[name_b] == '\t');
+        if (n != m || memcmp(a, b, (size_t)n) != 0)
+            par_problem(problems, "%s%.*s is \"%.*s\" here and \"%.*s\" on rank 0; legal: %s", what,
+                        name_a, a, (int)(a + n - value_a), value_a, (int)(b + m - value_b), value_b,
+                        legal);
+        a += n + (a[n] == '\n');
+        b += m + (b[m] == '\n');
+    }
+}

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/fields.h"
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/plan.h"
 
@@ -235,7 +236,9 @@ par_status par_checkpoint_load(par_comm *world, const char *directory,
         .world = world, .directory = directory, .about = about, .runs = runs, .n_runs = n_runs};
     l.rank = par_comm_rank(world);
     *out = (par_checkpoint_result){0};
-    PAR_TRY(par_comm_agree(world, check_runs(&l)));
+    par__lines given = {.used = 0};
+    par__lines_add(&given, "directory", "%s", directory);
+    PAR_TRY(par_comm_same(world, check_runs(&l), "the load's ", given.text));
     par_status st = load(&l, out);
     forget(&l);
     return st;

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "collectives/internal.h"
+#include "libpar/base/fields.h"
 #include "libpar/base/flight.h"
 #include "libpar/base/record.h"
 #include "libpar/base/threads.h"
@@ -239,12 +240,21 @@ static par_status make(par_comm *world, const par_checkpoint_params *params,
     return par__save_select(s, runs, n_runs);
 }
 
+#define ROW(type, field) PAR__FIELD(par_checkpoint_params, PAR__##type, field)
+static const par__field rows[] = {
+    ROW(STRING, directory),  ROW(INT32, keep),     ROW(INT64, keep_every), ROW(INT32, keep_best),
+    ROW(DOUBLE, validation), ROW(INT64, step),     ROW(INT64, consumed),   ROW(INT64, updates),
+    ROW(DOUBLE, loss),       ROW(BOOL, check_only)};
+
 static par_status begin(par_comm *world, const par_checkpoint_params *params,
                         const par_checkpoint_run *runs, int n_runs, bool background,
                         par__saving **out) {
     PAR_REQUIRE(world);
     par__saving *s = NULL;
-    par_status st = par_comm_agree(world, make(world, params, runs, n_runs, background, &s));
+    par__lines given = {.used = 0};
+    if (params) par__lines_fields(&given, rows, (int)(sizeof rows / sizeof *rows), params);
+    par_status st = par_comm_same(world, make(world, params, runs, n_runs, background, &s),
+                                  "the checkpoint's ", given.text);
     if (st == PAR_OK && params->check_only) st = check_runs(s);
     if (st == PAR_OK) st = par__save_begin(s);
     if (st == PAR_OK) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "generator.h"
+#include "libpar/base/fields.h"
 #include "libpar/base/threads.h"
 
 static bool same_shape(const par_tensor *a, const par_tensor *b) {
@@ -205,11 +206,18 @@ const par_memory *par_generator_memory(const par_generator *g) {
     return g ? g->memory : NULL;
 }
 
+#define ROW(type, field) PAR__FIELD(par_generator_params, PAR__##type, field)
+static const par__field rows[] = {ROW(INT64, sequences), ROW(INT64, capacity), ROW(INT64, prompt),
+                                  ROW(INT64, vocab), ROW(BOOL, int8)};
+
 par_status par_generator_create(par_trainer *t, const par_generator_params *params,
                                 par_generator **out) {
     PAR_REQUIRE(t && params && out);
+    par__lines given = {.used = 0};
     int64_t prompt;
     PAR_TRY(par__no_step_begun(&t->vote));
+    par__lines_fields(&given, rows, (int)(sizeof rows / sizeof *rows), params);
+    PAR_TRY(par_comm_same(t->on.mesh->world, PAR_OK, "the generator's ", given.text));
     PAR_TRY(check_params(t, params));
     PAR_TRY(agree_on_prompt(t, params, &prompt));
     par_generator *g = calloc(1, sizeof *g);

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "generator.h"
+#include "libpar/base/fields.h"
+#include "libpar/base/hash.h"
 
 static const par_tag activations_tag = {"pipeline forward", -1, -1, -1};
 static const par_tag logits_tag = {"logits", -1, -1, -1};
@@ -201,10 +203,27 @@ static par_status generate(par_generator *g, const par_generation *what, int32_t
     return PAR_OK;
 }
 
+#define ROW(type, field) PAR__FIELD(par_generation, PAR__##type, field)
+static const par__field rows[] = {ROW(INT64, n_prompt),     ROW(INT64, n_new),  ROW(INT64, top_k),
+                                  ROW(DOUBLE, temperature), ROW(DOUBLE, top_p), ROW(UINT64, seed)};
+
+/* Of the prompts a hash, of as many as there may be. */
+static par_status same_run(const par_generator *g, const par_generation *what) {
+    par__lines given = {.used = 0};
+    par__lines_fields(&given, rows, (int)(sizeof rows / sizeof *rows), what);
+    if (what->n_prompt > 0 && what->n_prompt <= g->params.capacity) {
+        size_t n = (size_t)(g->params.sequences * what->n_prompt) * sizeof *what->prompt;
+        par__lines_add(&given, "prompt, hash", "%016llx",
+                       (unsigned long long)par__fnv64(PAR__FNV64, what->prompt, n));
+    }
+    return par_comm_same(g->trainer->on.mesh->world, PAR_OK, "the generation's ", given.text);
+}
+
 par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
     PAR_REQUIRE(g && what && what->prompt);
     PAR_TRY(par__no_step_begun(&g->trainer->vote));
     PAR_TRY(par__trainer_ready(g->trainer, PAR__WEIGHTS));
+    PAR_TRY(same_run(g, what));
     PAR_TRY(check_run(g, what));
     par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
     return par__leave(&g->trainer->on, "generate", generate(g, what, ids));

@@ -111,11 +111,36 @@ static void divisors(void) {
     CHECK(strcmp(text, "1, 2, 3, 4, 5, 6, ...") == 0, "that fit: \"%s\"", text);
 }
 
+static void differences(void) {
+    static const struct {
+        const char *mine, *first, *expected;
+    } cases[] = {
+        {"a\t1\n", "a\t1\n", ""},
+        {"", "", ""},
+        {"a\t1\nb\t\nc\t3\n", "a\t2\nb\tx y\nc\t3\n",
+         "the a is \"1\" here and \"2\" on rank 0; legal: so\n"
+         "the b is \"\" here and \"x y\" on rank 0; legal: so"},
+        {"a\t1\n", "a\t1\nb\t2\n", "the b is there on rank 0 alone; legal: so"},
+        {"a\t1\nb\t2\n", "a\t1\n", "the b is there on this rank alone; legal: so"},
+        {"a\t1\nbc\t2\n", "a\t3\nb\t2\n",
+         "the a is \"1\" here and \"3\" on rank 0; legal: so\n"
+         "the b is there on rank 0 alone; legal: so"},
+        {"a\nb", "a\nc", "the c is there on rank 0 alone; legal: so"},
+        {"a\t1\t2", "a\t1\t3", "the a is \"1\t2\" here and \"1\t3\" on rank 0; legal: so"},
+    };
+    for (int i = 0; i < HARNESS_COUNT(cases); i++) {
+        par_problems found = {0};
+        par_text_differences(cases[i].mine, cases[i].first, "the ", "so", &found);
+        CHECK(strcmp(found.text, cases[i].expected) == 0, "%d: \"%s\"", i, found.text);
+    }
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {{"divisors", divisors, 0, NULL, 0},
                                          {"clean", clean, 0, NULL, 0},
                                          {"code-points", code_points, 0, NULL, 0},
                                          {"sequences", sequences, 0, NULL, 0},
-                                         {"marks", marks, 0, NULL, 0}};
+                                         {"marks", marks, 0, NULL, 0},
+                                         {"differences", differences, 0, NULL, 0}};
     return harness_main("text", cases, HARNESS_COUNT(cases), argc, argv);
 }

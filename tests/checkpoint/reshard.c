@@ -406,9 +406,59 @@ static void own_wrong(par_transport *transport) {
     MPI_Comm_free(&comm);
 }
 
+/* On the last rank one thing is another: refused on all ranks, by name. */
+static void own_unequal(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    static const char *const names[] = {"directory",  "keep",      "keep_every", "keep_best",
+                                        "step",       "consumed",  "updates",    "loss",
+                                        "validation", "check_only"};
+    const par_comm_params world = {.axis = "world"};
+    const par_checkpoint_about about = {0};
+    MPI_Comm comm = check_comm(transport);
+    const bool other = par_transport_rank(transport) == par_transport_size(transport) - 1;
+    char directory[300];
+    float data[1] = {0.5f};
+    par_checkpoint_run run = {
+        .kind = "mine", .name = "here", .dtype = PAR_F32, .n = 1, .data = data};
+    par_checkpoint_result result;
+    par_comm *group = NULL;
+    make_directory(comm, directory, (int)sizeof directory);
+    CHECK_OK(par_comm_create(transport, &world, NULL, &group));
+    for (int i = 0; i < WAYS * HARNESS_COUNT(names); i++) {
+        par_checkpoint_params p = {.directory = directory, .step = 1};
+        int k = i / WAYS;
+        if (other && k == 0) p.directory = "elsewhere";
+        if (other && k == 1) p.keep = -1; /* not even legal, which is said first */
+        if (other && k == 2) p.keep_every = 2;
+        if (other && k == 3) p.keep_best = 2;
+        if (other && k == 4) p.step = 2;
+        if (other && k == 5) p.consumed = 3;
+        if (other && k == 6) p.updates = 3;
+        if (other && k == 7) p.loss = 1.5;
+        if (other && k == 8) p.validation = 1.5;
+        if (other && k == 9) p.check_only = true;
+        if (k == 9 && i % WAYS != AT_ONCE) continue;
+        par_status st = save_either(group, &p, &run, 1, (way)(i % WAYS));
+        CHECK(st == (k == 1 ? PAR_ERR_ARG : PAR_ERR_OPTION) && strstr(par_error(), names[k]),
+              "%s: %d, \"%s\"", names[k], (int)st, par_error());
+    }
+    CHECK_OK(save_either(group, &(par_checkpoint_params){.directory = directory, .step = 1}, &run,
+                         1, AT_ONCE));
+    CHECK_FAILS(
+        par_checkpoint_load(group, other ? "elsewhere" : directory, &about, &run, 1, &result),
+        PAR_ERR_OPTION, "the load's directory is \"elsewhere\" here and \"");
+    par_comm_destroy(&group);
+    remove_directory(comm, directory);
+    MPI_Comm_free(&comm);
+}
+
 static const harness_case cases[] = {
     {"own-tensors", NULL, 8, own, 60},
     {"own-wrong", NULL, 2, own_wrong, 60},
+    {"own-unequal", NULL, 2, own_unequal, 60},
     {"gpt", NULL, 8, gpt, 600},
     {"llama", NULL, 8, llama, 600},
 };

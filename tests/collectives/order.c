@@ -223,6 +223,30 @@ static void agree_long(par_transport *t) {
     world_close(&w);
 }
 
+/* A rank with other lines, or a status of its own, which comes first. The lines move only then. */
+static void same(par_transport *t) {
+    static char lines[2 * PAR_LINES_NBYTES];
+    world w = {0};
+    if (!world_open(&w, par_transport_size(t), 0, true)) return;
+    CHECK_OK(par_comm_same(w.comm, PAR_OK, "the job's ", "a\t1\nb\t2\n"));
+    const char *mine = w.r == 3 ? "a\t5\nb\t2\n" : w.r == 2 ? "a\t1\nb\t7\n" : "a\t1\nb\t2\n";
+    CHECK_FAILS(par_comm_same(w.comm, PAR_OK, "the job's ", mine), PAR_ERR_OPTION,
+                "rank 2: the job's b is \"7\" here and \"2\" on rank 0; legal: equal on all ranks");
+    par_status st = w.r == 1 ? par_error_set(PAR_ERR_IO, "no such file") : PAR_OK;
+    CHECK_FAILS(par_comm_same(w.comm, st, "", mine), PAR_ERR_IO, "rank 1: no such file");
+    mine = w.r == 0 ? "" : "a\t1\n";
+    CHECK_FAILS(par_comm_same(w.comm, PAR_OK, "", mine), PAR_ERR_OPTION, "a is there on this rank");
+    /* the last byte that counts, and the first that does not */
+    memset(lines, 'x', sizeof lines - 1);
+    for (size_t at = PAR_LINES_NBYTES - 2; at < PAR_LINES_NBYTES; at++) {
+        lines[at] = w.r == 3 ? 'y' : 'x';
+        st = par_comm_same(w.comm, PAR_OK, "", lines);
+        CHECK(st == (at < PAR_LINES_NBYTES - 1 ? PAR_ERR_OPTION : PAR_OK), "byte %zu", at);
+        lines[at] = 'x';
+    }
+    world_close(&w);
+}
+
 /* Parameters that one rank alone refuses are refused by all of them; the ranks go on. */
 static void create_refused(par_transport *t) {
     world w = {0};
@@ -454,6 +478,7 @@ static const harness_case cases[] = {
     {"arguments", .ranks = 2, .run_mpi = arguments},
     {"agree", .ranks = 4, .run_mpi = agree},
     {"agree_long", .ranks = 4, .run_mpi = agree_long},
+    {"same", .ranks = 4, .run_mpi = same},
     {"create_refused", .ranks = 3, .run_mpi = create_refused},
     {"split_world", .ranks = 4, .run_mpi = split_world},
     {"recorder_3", .ranks = 3, .run_mpi = recorder},

@@ -492,6 +492,43 @@ static void refuse_runs(fixture *f) {
     CHECK_FAILS(sampled(f, 1, NULL), PAR_ERR_NUMERIC, "hold NaN or infinity");
 }
 
+/* On rank 2 one thing is another: refused on all ranks, which go on together. */
+static void refuse_unequal(fixture *f) {
+    static const char *const made[] = {"sequences", "capacity", "prompt", "vocab", "int8"};
+    static const char *const run[] = {"n_prompt", "n_new",       "prompt, hash", "top_k",
+                                      "top_p",    "temperature", "seed"};
+    const bool other = par_comm_rank(f->trainer->on.mesh->world) == 2;
+    const int32_t changed[B * N_PROMPT] = {1};
+    for (int i = 0; i < HARNESS_COUNT(run); i++) {
+        par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = 2};
+        if (other && i == 0) g.n_prompt--;
+        if (other && i == 1) g.n_new = -1; /* not even legal */
+        if (other && i == 2) g.prompt = changed;
+        if (other && i == 3) g.top_k = 2;
+        if (other && i == 4) g.top_p = 0.5;
+        if (other && i == 5) g.temperature = 0.5;
+        if (other && i == 6) g.seed++;
+        par_status st = par_generator_run(f->generator, &g, NULL);
+        CHECK(st == PAR_ERR_OPTION && strstr(par_error(), "rank 2: the generation's ") &&
+                  strstr(par_error(), run[i]),
+              "%s: %d, \"%s\"", run[i], (int)st, par_error());
+    }
+    par_generator_destroy(&f->generator);
+    for (int i = 0; i < HARNESS_COUNT(made); i++) {
+        par_generator_params p = {.sequences = 2, .capacity = T, .prompt = 4, .vocab = 131};
+        if (other && i == 0) p.sequences = 0;
+        if (other && i == 1) p.capacity--;
+        if (other && i == 2) p.prompt = 0;
+        if (other && i == 3) p.vocab--;
+        if (other && i == 4) p.int8 = true;
+        par_status st = par_generator_create(f->trainer, &p, &f->generator);
+        CHECK(st == PAR_ERR_OPTION && strstr(par_error(), "rank 2: the generator's ") &&
+                  strstr(par_error(), made[i]),
+              "%s: %d, \"%s\"", made[i], (int)st, par_error());
+    }
+    CHECK(!f->generator, "a refusal left a generator");
+}
+
 static void refuse_generators(fixture *f) {
     par_generator *second = NULL;
     par_generator_params p = {.sequences = 1, .capacity = T, .vocab = f->config.vocab};
@@ -519,6 +556,7 @@ static void run_refusals(par_transport *transport) {
     CHECK_OK(fixture_create(transport, &s, &f));
     refuse_runs(&f);
     refuse_generators(&f);
+    refuse_unequal(&f);
     fixture_destroy(&f);
 }
 

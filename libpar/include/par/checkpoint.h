@@ -87,7 +87,7 @@ typedef struct {
     bool overwrite; /* load: what the runs hold is of no use; see par_checkpoint_load */
 } par_checkpoint_about;
 
-/* Equal on all ranks. */
+/* Equal on all ranks; of what `about` says, and of the owner, rank 0's counts. */
 typedef struct {
     const char *directory; /* made if it is not there; one run writes to it at a time */
     /* Whose it is (par/owner.h). NULL: nobody's; then it is refused while somebody is its owner,
@@ -142,12 +142,12 @@ PAR_API const char *par_checkpoint_missing(void);
  * work. Free space is compared with what the runs take, and what the ranks' runs hold of each
  * tensor is judged as by a save; their data is not read.
  *
- * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
- * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a
- * run, is not finite; PAR_ERR_ARG: also when the runs of a tensor do not hold each element once,
- * all of them are copies, a copy has another type or shape, or a rank has a name twice;
- * PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says.
- * [comm]: PAR_ERR_TRANSPORT.
+ * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_OPTION with each
+ * number, or the directory, that a rank has otherwise than rank 0; PAR_ERR_IO or PAR_ERR_FORMAT
+ * (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a run, is not finite;
+ * PAR_ERR_ARG: also when the runs of a tensor do not hold each element once, all of them are copies,
+ * a copy has another type or shape, or a rank has a name twice; PAR_ERR_MEMORY;
+ * PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
@@ -204,7 +204,8 @@ PAR_API par_status par_checkpoint_save_end(par_checkpoint_saving **saving,
  *
  * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
  * there are checkpoints and none verifies; PAR_ERR_OPTION: a pair of class EQUAL differs, a tensor
- * is missing or has another shape, or about->memory does not suffice, with both values;
+ * is missing or has another shape, about->memory does not suffice, or a rank has another directory
+ * than rank 0, with both values;
  * PAR_ERR_INTERNAL: a file changed while it was read, and the runs may hold half of it;
  * PAR_ERR_IO: a file cannot be read, which says nothing of its contents, so that no older one is
  * taken; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]:

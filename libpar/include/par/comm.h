@@ -46,6 +46,7 @@
 #include "par/record.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -266,6 +267,17 @@ PAR_API par_status par_comm_barrier(par_comm *, par_tag);
  * or a peer is gone.
  */
 PAR_API par_status par_comm_agree(par_comm *, par_status local);
+
+/**
+ * par_comm_agree, and whether all ranks have the same values: lines "name \t value", each with a
+ * "\n" at its end; what is behind PAR_LINES_NBYTES does not count. A hash of them goes with the
+ * status, so that the lines move only where they differ. `what` stands in front of each name in the
+ * message, as "the generator's ". Lines of 2^-31 of all different lists have the same hash.
+ *
+ * Collective: on comm, `what` alone equal. Errors: as par_comm_agree; PAR_ERR_OPTION [agreed] when
+ * lines differ, each with the lowest such rank's value and rank 0's.
+ */
+PAR_API par_status par_comm_same(par_comm *, par_status local, const char *what, const char *lines);
 
 /**
  * The operation is complete when this returns; where data lies on a device, it is for the stream

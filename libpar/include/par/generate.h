@@ -75,7 +75,8 @@ PAR_API par_status par_generator_plan(const par_trainer_params *,
  * generator per trainer at a time.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
- * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
+ * is under way; PAR_ERR_OPTION [agreed] with each that a rank has otherwise than rank 0;
+ * PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
  * backend no 8-bit products; PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
@@ -90,8 +91,10 @@ PAR_API void par_generator_destroy(par_generator **generator);
  * is kept from one run to the next. Where `token` ended it, later ids are left as they were.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the arguments are impossible or a step is
- * under way, without communication; PAR_ERR_NUMERIC [agreed] when no logit is finite or one is NaN;
- * what a module, a kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
+ * under way, the latter without communication; PAR_ERR_OPTION [agreed] with each number that a rank
+ * has otherwise than rank 0, and if its prompts are others; PAR_ERR_NUMERIC [agreed] when no logit
+ * is finite or one is NaN; what a module, a kernel or the device returned, [comm];
+ * PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_run(par_generator *, const par_generation *, int32_t *ids);
 

@@ -32,6 +32,19 @@ PAR_API void par_utf8_clean(char *text);
  */
 PAR_API par_status par_text_skip_mark(const char *path, const char **text, size_t *n);
 
+/* Bytes of a list of lines, its end included, that ranks compare (par_comm_same). */
+enum { PAR_LINES_NBYTES = 8192 };
+
+/**
+ * What differs between two lists of lines "name \t value", this rank's and the first one's: a
+ * problem each, with both values. `what` stands in front of the name, `legal` at the end. Names are
+ * expected in one order: behind a name that one list alone has nothing is compared.
+ *
+ * Not collective.
+ */
+PAR_API void par_text_differences(const char *mine, const char *first, const char *what,
+                                  const char *legal, par_problems *problems);
+
 /**
  * The string `field` of the object in a line of JSON Lines (RFC 8259) of n bytes. It is UTF-8, ends
  * with a zero byte, and is the caller's to free. Other fields do not matter.
