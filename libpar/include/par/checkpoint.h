@@ -144,9 +144,9 @@ PAR_API const char *par_checkpoint_missing(void);
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_OPTION with each
  * number, or the directory, that a rank has otherwise than rank 0; PAR_ERR_IO or PAR_ERR_FORMAT
- * (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a run, is not finite;
- * PAR_ERR_ARG: also when the runs of a tensor do not hold each element once, all of them are copies,
- * a copy has another type or shape, or a rank has a name twice; PAR_ERR_MEMORY;
+ * (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a run, is not
+ * finite; PAR_ERR_ARG: also when the runs of a tensor do not hold each element once, all of them
+ * are copies, a copy has another type or shape, or a rank has a name twice; PAR_ERR_MEMORY;
  * PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
