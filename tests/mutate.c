@@ -2,6 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "mutate.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
@@ -312,8 +313,8 @@ const char *mutate_path(const char *name) {
 
 const char *mutate_file(const char *name, const void *data, size_t n) {
     const char *path = mutate_path(name);
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(data, 1, n, file) != n || fclose(file) != 0) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n || close(fd) != 0) {
         perror(path);
         exit(1);
     }

@@ -79,6 +79,9 @@ par_status par__merges_add(const par__merge_reader *r, const char *left_word, si
 par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n,
                                 par__merges *m);
 void par__merges_end(par__merge_reader *r);
+/* All lines of a merges.txt; *out is to be destroyed also after an error. */
+par_status par__merges_read(const char *path, const char *text, size_t n, const par__vocab *vocab,
+                            par__merges *out);
 void par__merges_destroy(par__merges *m);
 
 /* ---- characters ---- */

@@ -226,6 +226,17 @@ static par_status read_lines(par__merge_reader *r, const char *text, size_t n, p
     return PAR_OK;
 }
 
+par_status par__merges_read(const char *path, const char *text, size_t n, const par__vocab *vocab,
+                            par__merges *out) {
+    par__merge_reader r = {.path = path, .unit = "line", .vocab = vocab};
+    size_t n_lines = 1;
+    for (size_t i = 0; i < n; i++) n_lines += text[i] == '\n';
+    PAR_TRY(par__merges_begin(&r, n_lines, n, out));
+    par_status st = read_lines(&r, text, n, out);
+    par__merges_end(&r);
+    return st;
+}
+
 /* A token that no merge makes means that merges are missing: ids would differ, silently. */
 par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
                                    const char *merges_path) {
@@ -271,13 +282,8 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
     st = par__vocab_read(vocab_path, root, NULL, false, &t->vocab);
     json_decref(root);
     if (st != PAR_OK) goto failed;
-    par__merge_reader r = {.path = merges_path, .unit = "line", .vocab = &t->vocab};
-    size_t n_lines = 1;
-    for (size_t i = 0; i < merges_nbytes; i++) n_lines += merges[i] == '\n';
-    PAR_TRY_GOTO(par__merges_begin(&r, n_lines, merges_nbytes, &t->merges), failed);
-    st = read_lines(&r, merges, merges_nbytes, &t->merges);
-    par__merges_end(&r);
-    if (st != PAR_OK) goto failed;
+    PAR_TRY_GOTO(par__merges_read(merges_path, merges, merges_nbytes, &t->vocab, &t->merges),
+                 failed);
     PAR_TRY_GOTO(par__tokenizer_complete(t, vocab_path, merges_path), failed);
     t->splitter.list[t->splitter.n++] = (par__stage){PAR__STAGE_SCAN, .scan = PAR__SPLIT_GPT2};
     PAR_TRY_GOTO(par__tokenizer_finish(t), failed);
