@@ -13,6 +13,7 @@
 
 #include "harness.h"
 #include "harness_internal.h"
+#include "libpar/base/hash.h"
 
 static uint64_t state;
 
@@ -286,6 +287,12 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
     fflush(stdout); /* a long series may be followed by one that is killed */
     CHECK(harness_failed() || (accepted > 0 && accepted < done), "%s: %ld of %ld were accepted",
           name, accepted, done);
+}
+
+bool mutate_shows(const uint8_t *data, size_t n) {
+    static uint64_t one_in;
+    if (one_in == 0) one_in = number_of("PAR_FUZZ_SHOWN", 1);
+    return one_in < 2 || par__fnv64(PAR__FNV64, data, n) % one_in == 0;
 }
 
 /* ---- files ---- */

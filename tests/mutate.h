@@ -13,6 +13,7 @@
 #ifndef PAR_TESTS_MUTATE_H
 #define PAR_TESTS_MUTATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,10 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
 /* The target's answer to the sound file with another text in each place of one. */
 int mutate_replaced(mutate_target *target, const void *sound, size_t n, const char *from,
                     const char *to);
+
+/* Whether an input that was accepted is to be shown in every form, too, which may take ten times as
+ * long as reading it: always, but with PAR_FUZZ_SHOWN=N for one input in N, by its hash. */
+bool mutate_shows(const uint8_t *data, size_t n);
 
 /* A folder of this process alone, in memory where /dev/shm is there; mutate_end removes it. */
 const char *mutate_folder(void);

@@ -31,7 +31,7 @@ static int target_log(const uint8_t *data, size_t n) {
     mutate_file("log.jsonl", data, n);
     par_status st = report_read(mutate_folder(), &run);
     bool whole = st == PAR_OK && run.reading.n_left_out == 0 && run.reading.n_records > 0;
-    if (st == PAR_OK) page(&run);
+    if (st == PAR_OK && mutate_shows(data, n)) page(&run);
     report_close(&run);
     return whole ? 0 : -1;
 }
@@ -78,15 +78,16 @@ static int target_compare(const uint8_t *data, size_t n) {
     mutate_file("log.jsonl", data, n);
     par_status st = report_read(mutate_folder(), run);
     bool whole = st == PAR_OK && run->reading.n_left_out == 0 && run->reading.n_records > 0;
-    for (int i = 0; st == PAR_OK && i < compare_n_numbers(); i++)
+    bool shown = st == PAR_OK && mutate_shows(data, n);
+    for (int i = 0; shown && i < compare_n_numbers(); i++)
         for (int k = 0; k < both.n && compare_any_has(&both, i); k++) {
             compare_number_text(&both, i, k, text);
             CHECK(*text && strlen(text) < 64, "%s: no text", compare_number_name(i));
         }
-    int n_names = st == PAR_OK ? compare_option_names(&both, names, MAX_OPTIONS) : 0;
+    int n_names = shown ? compare_option_names(&both, names, MAX_OPTIONS) : 0;
     for (int i = 0; i < n_names; i++)
         if (compare_differs(&both, names[i])) compare_option_text(names[i], text);
-    if (st == PAR_OK) CHECK_OK(compare_write_page(&both));
+    if (shown) CHECK_OK(compare_write_page(&both));
     report_close(run);
     return whole ? 0 : -1;
 }

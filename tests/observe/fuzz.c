@@ -264,12 +264,14 @@ static int target_matrix(const uint8_t *data, size_t n) {
     par_matrix *m = NULL;
     size_t sum = 0;
     if (par_matrix_read_json(mutate_file("matrix.json", data, n), &m) != PAR_OK) return -1;
-    for (int q = 0; q < PAR_MATRIX_QUANTITIES; q++)
-        par_matrix_print(m, (par_matrix_quantity)q, drop, &sum);
-    par_matrix_differences(m);
-    CHECK_OK(par_matrix_write_csv(m, mutate_path("matrix.csv")));
-    CHECK_OK(par_matrix_write_svg(m, PAR_MATRIX_NBYTES, mutate_path("matrix.svg")));
-    CHECK_OK(par_matrix_write_json(m, mutate_path("again.json")));
+    if (mutate_shows(data, n)) {
+        for (int q = 0; q < PAR_MATRIX_QUANTITIES; q++)
+            par_matrix_print(m, (par_matrix_quantity)q, drop, &sum);
+        par_matrix_differences(m);
+        CHECK_OK(par_matrix_write_csv(m, mutate_path("matrix.csv")));
+        CHECK_OK(par_matrix_write_svg(m, PAR_MATRIX_NBYTES, mutate_path("matrix.svg")));
+        CHECK_OK(par_matrix_write_json(m, mutate_path("again.json")));
+    }
     par_matrix_destroy(&m);
     return 0;
 }
@@ -301,6 +303,10 @@ static int target_memory(const uint8_t *data, size_t n) {
     par_memory_report *r = NULL;
     size_t sum = 0;
     if (par_memory_report_read(mutate_file("memory.json", data, n), &r) != PAR_OK) return -1;
+    if (!mutate_shows(data, n)) {
+        par_memory_report_destroy(&r);
+        return 0;
+    }
     par_memory_report_print(r, drop, &sum);
     char *json = par_memory_report_json(r);
     CHECK(json && !strstr(json, "\": -9223372036854775808"), "a size that is below 0");
@@ -355,7 +361,7 @@ static int target_timeline(const uint8_t *data, size_t n) {
     const char *path = mutate_file("trace.json", data, n);
     size_t sum = 0;
     if (par_timeline_diagnose(path, false, drop, &sum) != PAR_OK) return -1;
-    CHECK_OK(par_timeline_diagnose(path, true, drop, &sum));
+    if (mutate_shows(data, n)) CHECK_OK(par_timeline_diagnose(path, true, drop, &sum));
     return 0;
 }
 
