@@ -39,6 +39,9 @@ static void refuse_unequal(fixture *f) {
                                       "top_p",    "temperature", "seed"};
     const bool other = par_trainer_mesh(f->trainer)->rank == 2;
     const int32_t changed[B * N_PROMPT] = {1};
+    const par_generator_params two = {.sequences = B, .capacity = T, .vocab = 131};
+    par_generator_destroy(&f->generator);
+    CHECK_OK(par_generator_create(f->trainer, &two, &f->generator));
     for (int i = 0; i < HARNESS_COUNT(run); i++) {
         par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = 2};
         if (other && i == 0) g.n_prompt--;
