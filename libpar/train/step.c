@@ -1,6 +1,8 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
 #include <string.h>
 
+#include "libpar/base/fields.h"
+#include "libpar/base/hash.h"
 #include "trainer.h"
 
 /* The rank's first sample of a step, counted from the step's. */
@@ -211,8 +213,13 @@ static par_status evaluate(par_trainer *t, const par_source *source, int64_t fir
 
 par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
                                 double *loss) {
-    PAR_REQUIRE(t && source && loss && first >= 0 && n > 0 && n < INT64_MAX / 2 - first);
+    PAR_REQUIRE(t && source && loss);
+    par__lines given = {.used = 0};
     int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
+    par__lines_add(&given, "first", "%lld", (long long)first);
+    par__lines_add(&given, "n", "%lld", (long long)n);
+    PAR_TRY(par_comm_same(t->on.mesh->world, PAR_OK, "the evaluation's ", given.text));
+    PAR_REQUIRE(first >= 0 && n > 0 && n < INT64_MAX / 2 - first);
     if (n % unit != 0 && t->on.params.model->n_ids == 0)
         PAR_FAIL(PAR_ERR_ARG,
                  "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld, and this "
@@ -237,6 +244,10 @@ static par_status read_given(void *user, int64_t first, int64_t n, void *x, void
     return PAR_OK;
 }
 
+static void add_hash(par__lines *lines, const char *name, const void *data, size_t n) {
+    par__lines_add(lines, name, "%016llx", (unsigned long long)par__fnv64(PAR__FNV64, data, n));
+}
+
 par_status par_trainer_forward(par_trainer *t, const void *x, const void *targets,
                                par_status (*visit)(void *user, const par_module *last,
                                                    const void *stash),
@@ -246,6 +257,10 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
     PAR_TRY(par__trainer_ready(t, PAR__WALKS));
     given g = {x, targets, t->feed.x_nbytes, t->feed.targets_nbytes};
     const par_source source = {read_given, &g};
+    par__lines same = {.used = 0};
+    add_hash(&same, "x, hash", x, g.x_nbytes);
+    add_hash(&same, "targets, hash", targets, g.targets_nbytes);
+    PAR_TRY(par_comm_same(t->on.mesh->world, PAR_OK, "the forward's ", same.text));
     par__walk_result result = {0};
     PAR_TRY(walk_forward(t, t->stage.single, &source, 0, INT64_MAX, &result));
     par_status st = PAR_OK;

@@ -283,6 +283,45 @@ static void run_unequal(par_transport *transport) {
     }
 }
 
+static par_status no_stash(void *user, const par_module *last, const void *stash) {
+    return PAR_OK;
+}
+
+/* One rank of four calls with another number or another input: all refuse it, and name it, and the
+ * next call runs. */
+static void run_unequal_calls(par_transport *transport) {
+    static const char *const words[] = {"the evaluation's first", "the evaluation's n",
+                                        "the evaluation's n", "the forward's x, hash",
+                                        "the forward's targets, hash"};
+    const bool other = par_transport_rank(transport) == 2;
+    par_model *model = tiny();
+    const check_data data = {.vocab = 131, .T = 16};
+    const par_source source = check_source(&data);
+    par_trainer_params params = check_params(model, 1, 2, 2, 1, 8);
+    par_trainer *t = NULL;
+    double loss;
+    CHECK_OK(par_trainer_create(transport, &params, &t));
+    for (int i = 0; t && i < HARNESS_COUNT(words) + 1; i++) {
+        int32_t x[16] = {1, 2, 3}, targets[16] = {4, 5, 6};
+        int64_t first = other && i == 0 ? 1 : 0, n = 4;
+        if (other && i == 1) n = 8;
+        if (other && i == 2) n = 0; /* not even legal */
+        if (other && i == 3) x[15] = 7;
+        if (other && i == 4) targets[15] = 7;
+        par_status st = i < 3 ? par_trainer_evaluate(t, &source, first, n, &loss)
+                              : par_trainer_forward(t, x, targets, no_stash, NULL);
+        if (i < HARNESS_COUNT(words))
+            CHECK(st == PAR_ERR_OPTION && strstr(par_error(), "rank 2: ") &&
+                      strstr(par_error(), words[i]),
+                  "%s: %d, \"%s\"", words[i], (int)st, par_error());
+        else
+            CHECK_OK(st);
+        CHECK_OK(par_trainer_evaluate(t, &source, 0, 4, &loss));
+    }
+    par_trainer_destroy(&t);
+    par_transformer_destroy(&model);
+}
+
 static const harness_case cases[] = {
     {"micro-batch", NULL, 1, run_micro_batch, 0},
     {"layout", NULL, 1, run_layout, 0},
@@ -293,6 +332,7 @@ static const harness_case cases[] = {
     {"defaults-train", NULL, 1, run_defaults_train, 0},
     {"heads", NULL, 1, run_heads, 0},
     {"unequal", NULL, 4, run_unequal, 0},
+    {"unequal-calls", NULL, 4, run_unequal_calls, 0},
     {"source-fails-on-one-rank", NULL, 4, run_source, 0},
     {"nan-on-one-rank", NULL, 4, run_nonfinite, 0},
 };

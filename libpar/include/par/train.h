@@ -244,22 +244,23 @@ PAR_API const char *par_trainer_no_graph(const par_trainer *);
  * not a multiple of micro_batch · dp, it is filled up with samples that are not read and do not
  * count. No dropout, no gradients.
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple
- * though the model's targets are not ids (par_model.n_ids), or a step is under way; what the source
- * returned, [agreed]; PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary; what a module, a
- * kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on world. Errors: PAR_ERR_OPTION [agreed] when first or n differs between ranks;
+ * PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple though the model's targets are not
+ * ids (par_model.n_ids), or a step is under way; what the source returned, [agreed];
+ * PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary; what a module, a kernel or the
+ * device returned, [comm]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first,
                                         int64_t n, double *loss);
 
 /**
- * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must
- * be equal on all ranks. `visit` is called on every rank of the last stage with the last module and
- * its stash, which lies on the device (par_trainer_copy).
+ * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...] and targets,
+ * which must be equal on all ranks. `visit` is called on every rank of the last stage with the last
+ * module and its stash, which lies on the device (par_trainer_copy).
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `visit`
- * returned, [agreed]; what a module, a kernel or the device returned, [comm]; PAR_ERR_TRANSPORT
- * [comm].
+ * Collective: on world. Errors: PAR_ERR_OPTION [agreed] when x or targets differ between ranks;
+ * PAR_ERR_ARG [agreed] when a step is under way; what `visit` returned, [agreed]; what a module, a
+ * kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
                                        par_status (*visit)(void *user, const par_module *last,
