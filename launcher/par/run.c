@@ -78,11 +78,13 @@ static par_status make_attempt(const char *directory, char attempt[RUN_PATH]) {
     return par_error_set(PAR_ERR_IO, "%s: cannot be made: %s", attempt, strerror(errno));
 }
 
-static volatile sig_atomic_t asked;
+static volatile sig_atomic_t asked, to_save;
 
 static void on_signal(int number) {
-    (void)number;
-    asked = asked + 1;
+    if (number == SIGUSR1)
+        to_save = 1;
+    else
+        asked = asked + 1;
 }
 
 /* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher
@@ -102,7 +104,7 @@ static bool one_failed(const char *attempt, int ranks) {
  * to a file; its status is returned. */
 static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
                           int ranks) {
-    int status = 0, sent = 0;
+    int status = 0, sent = 0, unread = 0;
     char file[RUN_PATH];
     double looked = par_tool_seconds(), failed = 0; /* when ranks were looked at, one failed */
     const struct timespec pause = {.tv_nsec = 50000000};
@@ -113,6 +115,7 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
     if (child == 0) {
         int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0666), in = open("/dev/null", O_RDONLY);
         setpgid(0, 0);
+        signal(SIGPIPE, SIG_DFL);
         if (in >= 0) dup2(in, STDIN_FILENO);
         if (fd >= 0) dup2(fd, STDOUT_FILENO);
         if (fd >= 0) dup2(fd, STDERR_FILENO);
@@ -123,6 +126,20 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
     }
     while (child > 0 && waitpid(child, &status, WNOHANG) == 0) {
         if (o) run_output_show(o, false);
+        if (unread < 1 && ferror(stdout)) {
+            unread = 1;
+            fprintf(stderr,
+                    "par run: nobody reads its output any more; the job goes on, and what "
+                    "the ranks print is in %s\n",
+                    attempt);
+        }
+        if (to_save) {
+            to_save = 0;
+            if (l->save) kill(child, l->save);
+            if (!l->save)
+                fprintf(stderr, "par run: SIGUSR1 is not passed on, as this launcher may not take "
+                                "it to the ranks; a checkpoint: --save-every\n");
+        }
         if (sent < asked) {
             fprintf(stderr, "par run: %s\n",
                     sent == 0
@@ -174,10 +191,16 @@ static char *plain_command(const run_settings *s, const run_launch *l) {
 
 static int start_job(run_settings *s, const run_launch *l, const char *directory) {
     const struct sigaction action = {.sa_handler = on_signal};
-    const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+    struct sigaction before;
     char attempt[RUN_PATH], path[RUN_PATH];
     int code = EXIT_FAILURE;
-    for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, NULL);
+    for (int i = 0; i < 5; i++) {
+        bool nohup = numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 &&
+                     before.sa_handler == SIG_IGN;
+        if (!nohup) sigaction(numbers[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* the job outlives who reads its output */
     for (int64_t left = s->restarts;; left--) {
         double begin = par_tool_seconds();
         run_words words = {0};

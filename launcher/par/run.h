@@ -94,6 +94,7 @@ typedef struct {
     run_words words;      /* the launcher and its flags */
     run_words binder;     /* in front of the program: what binds its rank; empty: the launcher */
     int stop, kill;       /* signals to it: all ranks save and end; all end at once */
+    int save;             /* ... all save and go on; 0: it may not take one to them */
     char about[RUN_PATH]; /* one line for people */
 } run_launch;
 

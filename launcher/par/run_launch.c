@@ -79,7 +79,7 @@ static bool slurm_words(const run_settings *s, int mpi, run_launch *l) {
     run_word(&l->words, "--distribution=block:block");
     if (s->hosts) run_word(&l->words, "--nodelist=%s", s->hosts);
     if (s->hostfile) run_word(&l->words, "--nodefile=%s", s->hostfile);
-    l->stop = SIGUSR2, l->kill = SIGTERM;
+    l->stop = SIGUSR2, l->kill = SIGTERM, l->save = SIGUSR1;
     snprintf(
         l->about, sizeof l->about,
         "srun --mpi=%s in Slurm job %s, %lld ranks, hosts and memory nodes filled in their order",
@@ -137,7 +137,7 @@ static void mpirun_words(const run_settings *s, const char *name, int mpi, bool 
         if (crowded && !s->hosts && !s->hostfile) run_word(&l->words, "--oversubscribe");
         if (geteuid() == 0) run_word(&l->words, "--allow-run-as-root");
         keepalive_words(s, slurm, &l->words);
-        l->stop = SIGUSR2, l->kill = SIGTERM;
+        l->stop = SIGUSR2, l->kill = SIGTERM, l->save = SIGUSR1;
     } else {
         l->stop = SIGTERM, l->kill = SIGKILL;
     }
