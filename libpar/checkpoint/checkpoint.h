@@ -139,8 +139,10 @@ par_status par__list(const char *directory, int64_t **steps, int *n);
 #define PAR__ASIDE ".old"
 par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
 bool par__same_folder(const char *a, const char *b);
-/* `path` is in the directory. *name: its last part. */
-bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]);
+/* The step of the checkpoint `path` if that is one in the directory, under its own name or as one
+ * that was set aside there for another of its step; -1 for anything else: a link, a copy under
+ * another name, what lies elsewhere. */
+int64_t par__own_step(const char *directory, const char *path);
 /* `latest` is a hint for people and scripts: readers look for themselves. */
 par_status par__write_latest(const char *directory, const char *name);
 

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,11 @@ static bool is_here(const par__claimant *c) {
 }
 
 bool par__claimant_dead(const par__claimant *c) {
-    return is_here(c) && started(c->pid) != c->started;
+    if (!is_here(c)) return false;
+    unsigned long long now = started(c->pid);
+    /* /proc may hide another user's process (hidepid), of which a signal still tells */
+    bool hidden = now == 0 && kill((pid_t)c->pid, 0) != 0 && errno == EPERM;
+    return now != c->started && !hidden;
 }
 
 const char *par__claimant_text(const par__claimant *c, char text[320]) {

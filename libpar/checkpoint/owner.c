@@ -115,10 +115,10 @@ static par_status start_beating(par_owner *o) {
 
 static par_status check_checkpoints(const par_owner_params *p) {
     int64_t *steps = NULL;
-    char name[PAR__PATH], newest[PAR__NAME];
+    char newest[PAR__NAME];
     int n;
     if (p->from &&
-        (par__same_folder(p->from, p->directory) || par__lies_in(p->directory, p->from, name)))
+        (par__same_folder(p->from, p->directory) || par__own_step(p->directory, p->from) >= 0))
         return PAR_OK;
     PAR_TRY(par__list(p->directory, &steps, &n));
     if (n > 0) par__step_name(steps[0], newest);
@@ -126,7 +126,8 @@ static par_status check_checkpoints(const par_owner_params *p) {
     if (n == 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_OPTION,
              "%s: holds %d checkpoint%s of another run, up to %s; nothing was changed; legal: to "
-             "resume from there, another directory, or to move them away",
+             "resume from there, by the name that a step has in it, another directory, or to move "
+             "them away",
              p->directory, n, n == 1 ? "" : "s", newest);
 }
 

@@ -50,12 +50,10 @@ static par_status set_aside(const par_owner *o, const int64_t *steps, int n, int
 }
 
 static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
-    char name[PAR__PATH];
-    const char *rest = "";
     int64_t *steps = NULL;
     int n, later = 0;
-    int64_t step = par__lies_in(o->directory, path, name) ? par__step_of(name, &rest) : -1;
-    if (step < 0 || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return PAR_OK;
+    int64_t step = par__own_step(o->directory, path);
+    if (step < 0) return PAR_OK;
     PAR_TRY(par__list(o->directory, &steps, &n));
     while (later < n && steps[later] > step) later++;
     par_status st = set_aside(o, steps, later, step, notes);
@@ -65,11 +63,10 @@ static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
 
 par_status par_owner_resumed(par_comm *world, par_owner *owner, const char *path, const char *run,
                              par_problems *notes) {
-    char name[PAR__PATH];
     PAR_REQUIRE(world && owner && path && run && notes && strlen(run) < PAR_RUN_ID);
     PAR_TRY(par_comm_agree(world, owner->first ? go_on(owner, path, notes) : PAR_OK));
     if (!*run) return PAR_OK;
-    int32_t inside = owner->first && par__lies_in(owner->directory, path, name);
+    int32_t inside = owner->first && par__own_step(owner->directory, path) >= 0;
     PAR_TRY(par_comm_broadcast(world, &inside, 1, PAR_I32, 0, tag, NULL, NULL));
     strcpy(inside ? owner->run : owner->parent, run);
     return PAR_OK;

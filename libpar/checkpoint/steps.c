@@ -86,7 +86,8 @@ bool par__same_folder(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
+/* `path` is in the directory. *name: its last part. */
+static bool lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
     char parent[PAR__PATH];
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
@@ -98,6 +99,16 @@ bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH])
     if (!slash) strcpy(parent, ".");
     if (slash) slash[slash == parent] = 0;
     return par__same_folder(parent, directory);
+}
+
+int64_t par__own_step(const char *directory, const char *path) {
+    char name[PAR__PATH], whole[PAR__PATH];
+    const char *rest = "";
+    struct stat info;
+    int64_t step = lies_in(directory, path, name) ? par__step_of(name, &rest) : -1;
+    if (step < 0 || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return -1;
+    if (par__path(whole, directory, name) != PAR_OK || lstat(whole, &info) != 0) return -1;
+    return S_ISDIR(info.st_mode) ? step : -1;
 }
 
 par_status par__write_latest(const char *directory, const char *name) {

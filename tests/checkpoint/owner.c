@@ -206,6 +206,14 @@ static void old_directory(void) {
     par_owner_release(&owner);
     CHECK_OK(claim(fixture_path(&f, 40, ""), 0, &owner));
     par_owner_release(&owner);
+    /* of these it is not known which checkpoints are later: links and copies beside the steps */
+    static const char *const names[] = {"best", "step_00000041", "good", "aside.00000001"};
+    for (int i = 0; i < 4; i++) {
+        const char *path = in_directory(names[i]);
+        CHECK((i < 2 ? symlink("step_00000040", path) : mkdir(path, 0777)) == 0, "%s", path);
+        CHECK_FAILS(claim(path, 0, &owner), PAR_ERR_OPTION, "by the name that a step has in it");
+    }
+    CHECK(fixture_count(&f, "owner.") == 0, "a refused run leaves an owner's file");
     fixture_close(&f);
 }
 

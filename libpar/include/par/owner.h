@@ -45,8 +45,8 @@ typedef struct {
  * par_owner_release.
  *
  * Collective: on world. Errors [agreed]: PAR_ERR_OPTION: it holds checkpoints, and `from` is
- * neither the directory nor one of them; PAR_ERR_IO: another run lives in it, with host and
- * process, or it cannot be written to; PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.
+ * neither the directory nor one of them by its step's name; PAR_ERR_IO: another run lives in it,
+ * with host and process, or it cannot be written to; PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_owner_claim(par_comm *world, const par_owner_params *params,
                                    par_owner **out);
