@@ -104,7 +104,8 @@ static bool one_failed(const char *attempt, int ranks) {
  * to a file; its status is returned. */
 static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
                           int ranks) {
-    int status = 0, sent = 0, unread = 0;
+    int status = 0, sent = 0;
+    bool unread = false;
     char file[RUN_PATH];
     double looked = par_tool_seconds(), failed = 0; /* when ranks were looked at, one failed */
     const struct timespec pause = {.tv_nsec = 50000000};
@@ -126,8 +127,8 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
     }
     while (child > 0 && waitpid(child, &status, WNOHANG) == 0) {
         if (o) run_output_show(o, false);
-        if (unread < 1 && ferror(stdout)) {
-            unread = 1;
+        if (!unread && ferror(stdout)) {
+            unread = true;
             fprintf(stderr,
                     "par run: nobody reads its output any more; the job goes on, and what "
                     "the ranks print is in %s\n",
@@ -195,7 +196,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
     struct sigaction before;
     char attempt[RUN_PATH], path[RUN_PATH];
     int code = EXIT_FAILURE;
-    for (int i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         bool nohup = numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 &&
                      before.sa_handler == SIG_IGN;
         if (!nohup) sigaction(numbers[i], &action, NULL);
