@@ -126,8 +126,8 @@ static par_status check_checkpoints(const par_owner_params *p) {
     if (n == 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_OPTION,
              "%s: holds %d checkpoint%s of another run, up to %s; nothing was changed; legal: to "
-             "resume from there, by the name that a step has in it, another directory, or to move "
-             "them away",
+             "resume from there (from a step by its own name), another directory, or to move them "
+             "away",
              p->directory, n, n == 1 ? "" : "s", newest);
 }
 

@@ -211,7 +211,7 @@ static void old_directory(void) {
     for (int i = 0; i < 4; i++) {
         const char *path = in_directory(names[i]);
         CHECK((i < 2 ? symlink("step_00000040", path) : mkdir(path, 0777)) == 0, "%s", path);
-        CHECK_FAILS(claim(path, 0, &owner), PAR_ERR_OPTION, "by the name that a step has in it");
+        CHECK_FAILS(claim(path, 0, &owner), PAR_ERR_OPTION, "from a step by its own name");
     }
     CHECK(fixture_count(&f, "owner.") == 0, "a refused run leaves an owner's file");
     fixture_close(&f);
