@@ -75,12 +75,15 @@ par_status llm_checkpoint_check(llm_run *r, const llm_world *w, const llm_data *
     return PAR_OK;
 }
 
-/* A save has ended, which began at `since`; behind: while the training went on. A state that is not
- * finite is not an error of the training. */
+/* A save has ended, which began at `since`, and for which the training has waited `waited` just
+ * now; behind: while the training went on. A state that is not finite is an error of the training
+ * only if it is the last one. */
 static par_status report(llm_run *r, const llm_world *w, par_status st,
-                         const par_checkpoint_result *result, double since, bool behind) {
+                         const par_checkpoint_result *result, double since, double waited,
+                         bool behind) {
     double took = llm_world_seconds() - since;
-    llm_signals_saved(took);
+    llm_signals_saved(took, waited);
+    *r->unsaved = 0;
     if (st == PAR_OK) {
         snprintf(r->newest, sizeof r->newest, "%s", result->path);
         llm_signals_newest(r, w);
@@ -94,7 +97,8 @@ static par_status report(llm_run *r, const llm_world *w, par_status st,
         print_notes(result);
     }
     if (st != PAR_ERR_NUMERIC) return st;
-    if (w->rank == 0) printf("note: checkpoint: %s\n", par_error());
+    snprintf(r->unsaved, sizeof r->unsaved, "%s", par_error());
+    if (w->rank == 0) printf("note: checkpoint: %s\n", r->unsaved);
     return PAR_OK;
 }
 
@@ -104,8 +108,9 @@ static par_status end_behind(llm_run *r, const llm_world *w, par_trainer *traine
     if (!r->behind.under_way) return PAR_OK;
     r->behind.under_way = false;
     par_status st = par_trainer_save_end(trainer, &result);
-    r->behind.waited += llm_world_seconds() - begin;
-    return report(r, w, st, &result, r->behind.since, true);
+    double waited = llm_world_seconds() - begin;
+    r->behind.waited += waited;
+    return report(r, w, st, &result, r->behind.since, waited, true);
 }
 
 par_status llm_checkpoint_go_on(llm_run *r, const llm_world *w, par_trainer *trainer) {
@@ -122,7 +127,10 @@ par_status llm_checkpoint_await(llm_run *r, const llm_world *w, par_trainer *tra
     static char why[PAR_ERROR_NBYTES];
     memcpy(why, par_error(), sizeof why);
     par_status saved = end_behind(r, w, trainer);
-    if (saved != PAR_OK && (st == PAR_OK || st == PAR_ERR_STOPPED)) return saved;
+    bool good = st == PAR_OK || st == PAR_ERR_STOPPED;
+    if (saved != PAR_OK && good) return saved;
+    if (good && *r->unsaved)
+        return par_error_set(PAR_ERR_NUMERIC, "the last state was not saved: %s", r->unsaved);
     if (saved != PAR_OK && w->rank == 0) printf("note: checkpoint: %s\n", par_error());
     return st == PAR_OK ? st : par_error_set(st, "%s", why);
 }
@@ -155,7 +163,7 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
     r->behind.under_way = behind && st == PAR_OK;
     r->behind.since = begin;
     r->behind.waited = llm_world_seconds() - begin;
-    if (!r->behind.under_way) st = report(r, w, st, result, begin, false);
+    if (!r->behind.under_way) st = report(r, w, st, result, begin, r->behind.waited, false);
     free(about);
     free(result);
     return st;
@@ -174,7 +182,8 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                              "which needs no --tokenizer)",
                              par_error(), r->carried.tokenizer_file, r->tokenizer.name);
     PAR_TRY(st);
-    if (r->owner && *result->path)
+    /* where no step is left to do, later checkpoints are in nobody's way */
+    if (r->owner && *result->path && result->step < s->steps)
         PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
     if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))

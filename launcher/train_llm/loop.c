@@ -7,12 +7,34 @@
 
 #include "observe.h"
 
-/* *out: its loss, the same on every rank. o: NULL where nothing is kept. */
+/* A source that ends a validation when its rank, of those that read, is asked to stop. */
+typedef struct {
+    const par_source *data;
+    const llm_run *r;
+    const llm_world *w;
+} stoppable;
+
+static par_status read_or_stop(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    const stoppable *s = user;
+    if (llm_signals_asked(s->r, s->w) >= LLM_ASKED_STOP)
+        return par_error_set(PAR_ERR_STOPPED, "asked to stop");
+    return s->data->read(s->data->user, first, n, x, targets);
+}
+
+/* *out: its loss, the same on every rank. In a training there is an observer, and *asked becomes
+ * what was asked for, if that was to stop: PAR_ERR_STOPPED. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
-                           const llm_world *w, llm_observer *o, int64_t step, double *out) {
-    par_source source = d->validation;
+                           const llm_world *w, llm_observer *o, int64_t step, double *out,
+                           int *asked) {
+    stoppable data = {&d->validation, r, w};
+    par_source source = o ? (par_source){read_or_stop, &data} : d->validation;
     double loss, begin = llm_world_seconds();
-    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
+    par_status st;
+    do {
+        st = par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss);
+        if (st == PAR_ERR_STOPPED) PAR_TRY(llm_signals_agree(r, w, asked));
+    } while (st == PAR_ERR_STOPPED && *asked < LLM_ASKED_STOP); /* its stop file has gone again */
+    PAR_TRY(st);
     double seconds = llm_world_seconds() - begin;
     if (o) llm_observer_validation(o, r, step, loss, d->n_validation, seconds);
     *out = loss;
@@ -92,8 +114,9 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
     at->validation = 0;
     bool stops = asked >= LLM_ASKED_STOP;
     if (validates && !stops) {
-        par_status st = evaluate(r, trainer, d, w, o, step, &at->validation);
-        if (st != PAR_OK) return save_before_end(r, w, d, trainer, at, st);
+        par_status st = evaluate(r, trainer, d, w, o, step, &at->validation, &asked);
+        stops = st == PAR_ERR_STOPPED;
+        if (st != PAR_OK && !stops) return save_before_end(r, w, d, trainer, at, st);
     }
     /* --stop-at-loss, after a validation, or a step where there is no validation part */
     double loss = d->n_validation ? at->validation : at->vote.loss;
@@ -127,8 +150,11 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
     if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
-        !llm_observer_has_validation(o))
-        PAR_TRY(evaluate(r, trainer, d, w, o, done, &at.validation));
+        !llm_observer_has_validation(o)) {
+        par_status st = evaluate(r, trainer, d, w, o, done, &at.validation, &at.asked);
+        if (st == PAR_ERR_STOPPED) return llm_signals_stop(r, w, at.asked, done);
+        PAR_TRY(st);
+    }
     for (int64_t step = done + 1; step <= s->steps; step++) {
         float lr = (float)llm_settle_lr(s, step);
         bool stop = llm_signals_asked(r, w) != LLM_ASKED_NOTHING;
@@ -239,7 +265,8 @@ par_status llm_loop_evaluate(llm_run *r, llm_world *w, const llm_data *d, par_im
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
-    if (st == PAR_OK) st = evaluate(r, trainer, d, w, NULL, from.step, &loss);
+    r->began = st == PAR_OK;
+    if (st == PAR_OK) st = evaluate(r, trainer, d, w, NULL, from.step, &loss, NULL);
     if (st == PAR_OK && w->rank == 0) printf("perplexity %.4g\n", exp(loss));
     if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;

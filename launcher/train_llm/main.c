@@ -31,7 +31,7 @@ static int exit_code(par_status st, bool began) {
 
 static void report_end(const llm_run *r, const char *title, const char *text) {
     llm_report_problems(title, text);
-    if (r->began && *r->newest)
+    if (r->began && *r->newest && !r->set.eval_only)
         fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
                 r->newest);
 }

@@ -198,7 +198,7 @@ static int training_rows(llm_settings *s, par_option *t) {
             .also = "lr-wsd-decay-iters"),
         REAL("stop-at-loss", stop_at_loss, "0", "0..",
              "end once a validation's loss (without one: a step's) is at most this; 0: never",
-             .recorded = IN_LOG, .also = "target-loss|target-val-loss"),
+             .recorded = IN_BOTH, .also = "target-loss|target-val-loss"),
         REAL("beta1", beta1, "0.9", "0..0.999999", "adamw: decay of the first moment",
              .recorded = IN_LOG, .also = "adam-beta1"),
         REAL("beta2", beta2, "0.95", "0.000001..0.999999", "adamw: decay of the second moment",
@@ -338,12 +338,14 @@ static int output_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         INT("eval-every", eval_every, "50", "0..",
             "validate every this many steps, and at the end; 0: at the end alone",
+            .recorded = IN_BOTH,
             .also = "eval-interval|eval-steps|eval.interval|val-loss-every|-v|"
                     "validation-freq|validation-interval|validation.freq"),
         BOOL("eval-only", eval_only,
              "do not train: print the validation loss of the weights of --resume or --import",
              .also = "eval|do-eval|skip-train"),
         INT("eval-batches", eval_batches, "8", "1..", "validate on at most this many batches",
+            .recorded = IN_BOTH,
             .also = "eval-iters|val-max-steps|-m|eval-iter|validation-steps|max-eval-samples|"
                     "validation.steps"),
         INT("log-every", log_every, "1", "1..", "print every this many steps",

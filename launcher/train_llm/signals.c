@@ -25,7 +25,7 @@ static const char *volatile said = texts[0];
 
 /* s, on rank 0's clock. */
 static struct {
-    double looked, longest;   /* at the last look; between two looks without a save */
+    double looked, longest;   /* at the last look; between two looks, saves left out */
     double file_looked, save; /* at the stop file; the last save took, negative: there was none */
 } seconds = {.save = -1};
 
@@ -109,9 +109,9 @@ par_status llm_signals_over(const llm_run *r, const llm_world *w) {
     return par_error_set(PAR_ERR_STOPPED, "by a signal, after the last step");
 }
 
-void llm_signals_saved(double took) {
+void llm_signals_saved(double took, double waited) {
     seconds.save = took;
-    seconds.looked = llm_world_seconds();
+    seconds.looked += waited;
 }
 
 /* "3h50m", "90m", "1d12h", "45s", "45": in seconds; 0: it is none. */
@@ -135,9 +135,9 @@ double llm_signals_duration(const char *text) {
     return sum;
 }
 
-/* A save must fit before the limit: the longest time that a step or a validation took, what the
- * last save took and a quarter; before the first save, a twentieth of the limit, at most a minute.
- * Twice that while another is under way, which must end first. */
+/* A save must fit before the limit: the longest time that a step or a batch of a validation took,
+ * what the last save took and a quarter; before the first save, a twentieth of the limit, at most a
+ * minute. Twice that while another is under way, which must end first. */
 static double margin(const llm_run *r, double now, double limit) {
     double first = limit / 20 < 60 ? limit / 20 : 60;
     double save = seconds.save < 0 ? first : 1.25 * seconds.save;

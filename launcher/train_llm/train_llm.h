@@ -62,6 +62,7 @@ typedef struct {
     bool began;                      /* the first step */
     char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
+    char unsaved[1024];              /* why the last save was none: a state that is not finite */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
     struct {
         bool can, under_way;  /* every rank has memory for the copy; a save has not ended */
@@ -266,8 +267,9 @@ void llm_signals_newest(const llm_run *, const llm_world *);
 /* After the last step and its save, before a sample is drawn: from now on a signal ends the
  * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
 par_status llm_signals_over(const llm_run *, const llm_world *);
-/* A save took so long: --exit-after leaves room for the next. */
-void llm_signals_saved(double took);
+/* A save took so long, and the training has just waited for it so long: --exit-after leaves room
+ * for the next. */
+void llm_signals_saved(double took, double waited);
 /* What this rank knows to be asked; the vote's `stop` if it is anything. */
 int llm_signals_asked(const llm_run *, const llm_world *);
 /* After a vote to stop: the most that any rank was asked; a wish to save is forgotten.

@@ -154,6 +154,7 @@ typedef struct {
 /* What computes what, as before a training. */
 static par_status begin(void *user, const par_trainer *trainer) {
     const verified *v = user;
+    v->run->began = true;
     return llm_methods_report(v->run, v->world, trainer);
 }
 

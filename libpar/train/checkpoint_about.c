@@ -100,8 +100,8 @@ static void add_scaler(par__about *a, const par_trainer *t) {
         add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: max", p->max);
         add(a, PAR_CHECKPOINT_NOTED, "loss scale: interval", "%lld", (long long)p->interval);
         add(a, PAR_CHECKPOINT_NOTED, "loss scale: hysteresis", "%lld", (long long)p->hysteresis);
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: max skips", "%lld", (long long)p->max_skips);
     }
+    add(a, PAR_CHECKPOINT_NOTED, "loss scale: max skips", "%lld", (long long)p->max_skips);
     add_double(a, PAR_CHECKPOINT_STATED, "now: loss scale", s->scale);
     add(a, PAR_CHECKPOINT_STATED, "now: clean steps", "%lld", (long long)s->clean);
     add(a, PAR_CHECKPOINT_STATED, "now: hysteresis", "%lld", (long long)s->hysteresis);

@@ -190,16 +190,28 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
     return PAR_OK;
 }
 
+/* A source that fails ends it for all. Ranks hear of a batch's behind the next one, as the first
+ * stage is done with that when the last one is with this: no rank waits for the end of a batch. */
 static par_status evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
                            double *loss) {
+    static const par_tag tag = {"agree", -1, -1, -1};
     par__walk_result sum = {0};
     int64_t unit = t->on.params.micro_batch * par__dp(&t->on), left = (n + unit - 1) / unit;
-    for (int64_t at = first; left > 0;) {
+    int now = 0;
+    t->failed[!now].sum = 0;
+    t->failed[!now].work = (par_work){0};
+    for (int64_t at = first; left > 0; now = !now) {
         const par_schedule *schedule = left >= t->on.n_micro ? t->stage.evaluate : t->stage.single;
         PAR_TRY(walk_forward(t, schedule, source, at, first + n, &sum));
         at += unit * schedule->m;
         left -= schedule->m;
+        t->failed[now].here = t->feed.failed != PAR_OK;
+        PAR_TRY(par_comm_all_reduce(t->on.mesh->world, &t->failed[now].here, &t->failed[now].sum, 1,
+                                    PAR_I32, tag, NULL, &t->failed[now].work));
+        PAR_TRY(par_work_wait(t->failed[!now].work, NULL));
+        if (t->failed[!now].sum > 0) left = 0;
     }
+    PAR_TRY(par_work_wait(t->failed[!now].work, NULL));
     par_status bad = par__feed_take_failure(&t->feed);
     par__poll poll = {.status = (int64_t)bad};
     if (par__counts_loss(&t->on)) {

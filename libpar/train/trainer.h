@@ -37,7 +37,11 @@ struct par_trainer {
     par__copy copy;                       /* of the state that a checkpoint stores */
     struct par_checkpoint_saving *saving; /* from the copy; NULL: none is under way */
     struct par_generator *generator;      /* NULL: none */
-    bool has_weights;                     /* drawn, loaded or resumed */
+    struct {
+        int32_t here, sum; /* whether this rank's source failed; ranks where one did */
+        par_work work;
+    } failed[2];      /* so far, as of this batch of an evaluation and of the one before */
+    bool has_weights; /* drawn, loaded or resumed */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */

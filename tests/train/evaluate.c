@@ -178,6 +178,43 @@ static void run_ids(par_transport *transport) {
     par_transformer_destroy(&model);
 }
 
+typedef struct {
+    const check_data *data;
+    int64_t from, largest; /* refuses samples from `from` on; the largest one it was asked for */
+} stopping;
+
+static par_status read_until(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    stopping *s = user;
+    par_source source = check_source(s->data);
+    if (first + n - 1 > s->largest) s->largest = first + n - 1;
+    if (first + n > s->from) return par_error_set(PAR_ERR_STOPPED, "enough at %d", (int)s->from);
+    return source.read(source.user, first, n, x, targets);
+}
+
+/* A source of one rank ends an evaluation on all, one batch of 4 samples later. */
+static void run_stopped(par_transport *transport) {
+    const check_data data = {.vocab = 131, .T = 16};
+    bool stops = par_transport_rank(transport) == 0;
+    stopping s = {&data, stops ? 5 : INT64_MAX, -1};
+    par_source good = check_source(&data), source = {read_until, &s};
+    par_transformer_config config;
+    par_model *model = NULL;
+    par_trainer *trainer = NULL;
+    double before, after;
+    check_config(true, &config);
+    CHECK_OK(par_transformer_create(&config, &model));
+    const par_trainer_params params = check_params(model, 1, 2, 2, 1, 4);
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 400, &before));
+    CHECK_FAILS(par_trainer_evaluate(trainer, &source, 0, 400, &after), PAR_ERR_STOPPED,
+                "enough at 5");
+    CHECK(s.largest < 12, "sample %lld was read", (long long)s.largest);
+    CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 400, &after));
+    CHECK(before == after, "losses changed: %.17g and %.17g", before, after);
+    par_trainer_destroy(&trainer);
+    par_transformer_destroy(&model);
+}
+
 /* What a validation waits for between two steps, 200 ms here, is no time of the second one; nor is
  * what a recorder counted before it was set to 0. */
 static void run_times(par_transport *transport) {
@@ -209,10 +246,9 @@ static void run_times(par_transport *transport) {
 }
 
 static const harness_case cases[] = {
-    {"times", NULL, 2, run_times, 0},
-    {"layouts", NULL, 4, run_layouts, 0},
-    {"not-ids", NULL, 2, run_not_ids, 0},
-    {"ids", NULL, 4, run_ids, 0},
+    {"times", NULL, 2, run_times, 0},     {"layouts", NULL, 4, run_layouts, 0},
+    {"not-ids", NULL, 2, run_not_ids, 0}, {"ids", NULL, 4, run_ids, 0},
+    {"stopped", NULL, 4, run_stopped, 0},
 };
 
 int main(int argc, char **argv) {

@@ -242,7 +242,8 @@ PAR_API const char *par_trainer_no_graph(const par_trainer *);
 /**
  * Mean loss over samples [first, first + n) of `source`, each once, whatever the layout. Where n is
  * not a multiple of micro_batch · dp, it is filled up with samples that are not read and do not
- * count. No dropout, no gradients.
+ * count. No dropout, no gradients. A source that fails ends it, at most one batch of global_batch
+ * samples later: PAR_ERR_STOPPED is a good status for one that was asked to stop.
  *
  * Collective: on world. Errors: PAR_ERR_OPTION [agreed] when first or n differs between ranks;
  * PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple though the model's targets are not
