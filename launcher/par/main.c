@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../train_llm/process.h"
 #include "par/par.h"
 #include "par_tool.h"
 
@@ -29,11 +30,8 @@ static const struct {
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
     const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
-    /* a file at the limit of its size is an error of write, with a message */
-    signal(SIGXFSZ, SIG_IGN);
-    par_guard_files();
     for (int i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);
@@ -52,4 +50,13 @@ int main(int argc, char **argv) {
     fprintf(stderr, "par: %s: unknown command%s%s; par --help lists them\n", word,
             closest ? "; did you mean " : "", closest ? closest : "");
     return PAR_TOOL_INPUT;
+}
+
+int main(int argc, char **argv) {
+    /* a file at the limit of its size is an error of write, with a message */
+    signal(SIGXFSZ, SIG_IGN);
+    par_guard_files();
+    int code = run(argc, argv);
+    bool printed = process_printed("par");
+    return code == EXIT_SUCCESS && !printed ? EXIT_FAILURE : code;
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../train_llm/process.h"
 #include "par_tool.h"
 #include "run.h"
 
@@ -100,12 +101,18 @@ static bool one_failed(const char *attempt, int ranks) {
     return false;
 }
 
+/* The job outlives who reads its output. */
+static void check_reader(const char *attempt, bool ended) {
+    if (process_prints()) return;
+    fprintf(stderr, "par run: nobody reads its output any more; %swhat the ranks print is in %s\n",
+            ended ? "" : "the job goes on, and ", attempt);
+}
+
 /* The launcher in a process group of its own, so that Ctrl-C comes here alone. Its own messages go
  * to a file; its status is returned. */
 static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
                           int ranks) {
     int status = 0, sent = 0;
-    bool unread = false;
     char file[RUN_PATH];
     double looked = par_tool_seconds(), failed = 0; /* when ranks were looked at, one failed */
     const struct timespec pause = {.tv_nsec = 50000000};
@@ -127,13 +134,7 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
     }
     while (child > 0 && waitpid(child, &status, WNOHANG) == 0) {
         if (o) run_output_show(o, false);
-        if (!unread && ferror(stdout)) {
-            unread = true;
-            fprintf(stderr,
-                    "par run: nobody reads its output any more; the job goes on, and what "
-                    "the ranks print is in %s\n",
-                    attempt);
-        }
+        check_reader(attempt, false);
         if (to_save) {
             to_save = 0;
             if (l->save) kill(child, l->save);
@@ -157,6 +158,7 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
         nanosleep(&pause, NULL);
     }
     if (o) run_output_show(o, true);
+    check_reader(attempt, true);
     run_output_destroy(&o);
     return child < 0 ? EXIT_FAILURE << 8 : status;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "observe.h"
+#include "process.h"
 
 /* Once the first step has begun, no failure is one of options or input. */
 static int exit_code(par_status st, bool began) {
@@ -36,9 +37,18 @@ static void report_end(const llm_run *r, const char *title, const char *text) {
                 r->newest);
 }
 
-static _Noreturn void leave(int code, bool broken) {
+/* What a training prints is in its log, too; of what else runs it is all that there is. */
+static int code_of_output(const llm_run *r, int code) {
+    bool lost = !process_printed("train_llm");
+    if (lost && !r->began && code == EXIT_OK) code = EXIT_RUNTIME;
+    llm_world_share(&code, sizeof code);
+    return code;
+}
+
+static _Noreturn void leave(const llm_run *r, int code, bool broken) {
     llm_watch_end();
     if (!broken) {
+        code = code_of_output(r, code);
         llm_world_meet();
         llm_run_leave(); /* no rank has its page there any more */
     }
@@ -55,7 +65,7 @@ static _Noreturn void end(par_status st, const llm_run *r, bool tells, bool alon
     snprintf(text, sizeof text, "%s%s", par_error(), options);
     if (st != PAR_OK && st != PAR_ERR_STOPPED && (tells || alone))
         report_end(r, par_status_text(st), text);
-    leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
+    leave(r, alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 
 /* On all ranks or on none, before there is a transport: what is wrong on one host alone, as another
@@ -177,7 +187,7 @@ int main(int argc, char **argv) {
         else
             snprintf(text, sizeof text, "train_llm (libpar) %s\n", TRAIN_LLM_VERSION);
         if (w.rank == 0) printf("%s%s", text, r.set.help ? "\n" : "");
-        leave(EXIT_OK, false);
+        leave(&r, EXIT_OK, false);
     }
     llm_settle_options(&r, &w, &problems);
     if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank == 0, false);
@@ -201,7 +211,7 @@ int main(int argc, char **argv) {
         llm_watch_end();
         llm_world_await_end(&w);
         report_end(&r, "a rank failed, which ends the job", par_transport_broken(w.transport));
-        leave(EXIT_BROKEN, true);
+        leave(&r, EXIT_BROKEN, true);
     }
     par_transformer_destroy(&r.model);
     llm_watch_end();

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "observe.h"
+#include "process.h"
 
 static volatile sig_atomic_t asked_to_save, asked_to_stop;
 static volatile sig_atomic_t over; /* the training is: there is nothing to save, or to wait for */
@@ -28,15 +29,6 @@ static struct {
     double looked, longest;   /* at the last look; between two looks, saves left out */
     double file_looked, save; /* at the stop file; the last save took, negative: there was none */
 } seconds = {.save = -1};
-
-static bool nohup; /* a hang-up was ignored when the program was started */
-
-/* Before the constructors of libraries: some that MPICH brings take SIGHUP for themselves. */
-static void look_at_hangup(void) {
-    struct sigaction was;
-    nohup = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
-}
-__attribute__((section(".preinit_array"), used)) static void (*const begin)(void) = look_at_hangup;
 
 static void on_signal(int number) {
     int error = errno;
@@ -71,6 +63,7 @@ void llm_signals_catch(const llm_run *r, const llm_world *w) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
     llm_signals_newest(r, w);
     seconds.looked = llm_world_seconds();
+    bool nohup = process_ignores_hangup();
     for (int i = 0; i < 4 + !nohup; i++) sigaction(numbers[i], &action, NULL);
     if (nohup) signal(SIGHUP, SIG_IGN);
 }
@@ -202,9 +195,7 @@ par_status llm_signals_stop(const llm_run *r, const llm_world *w, int asked, int
 }
 
 void llm_signals_check_stdout(const llm_run *r) {
-    static bool told;
-    if (told || !ferror(stdout)) return;
-    told = true;
+    if (process_prints()) return;
     fprintf(stderr, "train_llm: nobody reads what is printed any more: training goes on%s%s%s\n",
             r->set.log ? "; every step is in " : "", r->set.log ? r->set.log : "",
             r->set.save ? "; a signal ends it with a checkpoint" : "");

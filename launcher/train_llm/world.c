@@ -137,7 +137,9 @@ par_status llm_world_talk(llm_world *w) {
 
 void llm_world_share(void *data, size_t nbytes) {
 #if TRAIN_LLM_MPI
-    MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+    int is_up;
+    MPI_Initialized(&is_up);
+    if (is_up) MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
 #else
     (void)data, (void)nbytes;
 #endif
