@@ -204,6 +204,7 @@ static par_status check_params(const par_checkpoint_params *p) {
 }
 
 static void destroy(par__saving *s) {
+    par__save_leave(s);
     free_parts(s);
     par__shard_free(&s->shard);
     free(s->texts);

@@ -26,9 +26,10 @@ typedef struct par_checkpoint_saving {
     float check_element; /* what check_only writes */
     char name[PAR__NAME], temporary_name[PAR__NAME];
     char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
-    char shard_path[PAR__PATH]; /* while the directory is temporary */
-    par__naming named;          /* rank 0 */
-    int32_t tidies;             /* something may have got a temporary name to be removed */
+    char shard_path[PAR__PATH];         /* while the directory is temporary */
+    par__naming named;                  /* rank 0 */
+    struct par_checkpoint_saving *next; /* rank 0: of the saves under way in this process */
+    int32_t tidies;                     /* something may have got a temporary name to be removed */
     par__shard shard;
     char **parts;  /* rank 0: of the manifest, [p], owned */
     int64_t need;  /* bytes of all ranks, at most */
@@ -54,6 +55,8 @@ par_status par__save_copy_params(par__saving *s, const par_checkpoint_params *pa
 /* The directory is this run's and there is room; then names, the temporary directory, and, if jobs
  * do not lay out, this rank's file in it, without its data. Collective; errors [agreed]. */
 par_status par__save_begin(par__saving *s);
+/* Its directory is free for the next save. Not collective. */
+void par__save_leave(par__saving *s);
 /* This rank's file, without its data. Not collective. */
 par_status par__save_shard(par__saving *s);
 

@@ -123,10 +123,39 @@ static par_status check_space(par__saving *s) {
              directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
 }
 
+/* ---- one save of a directory at a time: it would remove the other's files ---- */
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static par__saving *under_way; /* from their beginnings to their ends, which free them */
+
+static par_status enter(par__saving *s) {
+    const char *directory = s->params.directory;
+    pthread_mutex_lock(&mutex);
+    const par__saving *other = under_way;
+    while (other && !par__same_folder(other->params.directory, directory)) other = other->next;
+    int64_t step = other ? other->params.step : 0;
+    if (!other) s->next = under_way, under_way = s;
+    pthread_mutex_unlock(&mutex);
+    if (!other) return PAR_OK;
+    PAR_FAIL(PAR_ERR_ARG,
+             "%s: a save of step %lld is under way there, and goes on; legal: to end it first "
+             "(par_checkpoint_save_end, par_trainer_save_end), or another directory",
+             directory, (long long)step);
+}
+
+void par__save_leave(par__saving *s) {
+    pthread_mutex_lock(&mutex);
+    par__saving **at = &under_way;
+    while (*at && *at != s) at = &(*at)->next;
+    if (*at) *at = s->next;
+    pthread_mutex_unlock(&mutex);
+}
+
 /* Rank 0: the directory, without what saves left that never came to their end; room for everything
  * in it; and the temporary directory. */
 static par_status prepare(par__saving *s) {
     PAR_TRY(par__make_directories(s->params.directory));
+    PAR_TRY(enter(s));
     PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
     if (!s->params.check_only) {
         PAR_TRY(par__settle_aside(s->params.directory));

@@ -371,6 +371,55 @@ static void removal(par_transport *transport) {
     par_comm_destroy(&world);
 }
 
+/* A save into a directory is refused on every rank while another into it is under way, whatever its
+ * name and kind; the other is what it would be without it. One into another directory goes on. */
+static void second(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    par_comm *world = NULL;
+    par_checkpoint_saving *saving = NULL, *more = NULL;
+    par_checkpoint *saved = NULL;
+    par_checkpoint_result result;
+    char name[8], directory[] = "/tmp/par-resume-XXXXXX", other[64], link[64];
+    static const char refused[] = "a save of step 1 is under way there";
+    const int rank = par_transport_rank(transport);
+    snprintf(name, sizeof name, "%d", rank);
+    const par_checkpoint_run run = {
+        .kind = "blob", .name = name, .dtype = PAR_U8, .n = 8, .data = name};
+    if (rank == 0 && !mkdtemp(directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    CHECK_OK(par_comm_create(transport, &(par_comm_params){.axis = "world"}, NULL, &world));
+    CHECK_OK(par_comm_broadcast(world, directory, sizeof directory, PAR_U8, 0,
+                                (par_tag){"test", -1, -1, -1}, NULL, NULL));
+    snprintf(other, sizeof other, "%s/other", directory);
+    snprintf(link, sizeof link, "%s/self", directory);
+    if (rank == 0) CHECK(symlink(".", link) == 0, "no link");
+    par_checkpoint_params params = {.directory = directory, .keep = 1, .step = 1, .loss = 1};
+    CHECK_OK(par_checkpoint_save_begin(world, &params, &run, 1, &saving));
+    for (params.step = 1; params.step <= 2; params.step++) {
+        params.directory = params.step == 1 ? directory : link;
+        CHECK_FAILS(par_checkpoint_save_begin(world, &params, &run, 1, &more), PAR_ERR_ARG,
+                    refused);
+        CHECK_FAILS(par_checkpoint_save(world, &params, &run, 1, &result), PAR_ERR_ARG, refused);
+        params.check_only = true;
+        CHECK_FAILS(par_checkpoint_save(world, &params, &run, 1, &result), PAR_ERR_ARG, refused);
+        params.check_only = false;
+    }
+    params.directory = other;
+    CHECK_OK(par_checkpoint_save_begin(world, &params, &run, 1, &more));
+    CHECK_OK(par_checkpoint_save_end(&more, &result));
+    CHECK_OK(par_checkpoint_save_end(&saving, &result));
+    CHECK(result.notes.n == 0, "notes: %s", result.notes.text);
+    CHECK_OK(par_checkpoint_open(result.path, NULL, &saved));
+    for (int r = 0; r <= par_comm_size(world); r++) CHECK_OK(par_checkpoint_verify(saved, r));
+    par_checkpoint_close(&saved);
+    params.directory = directory;
+    CHECK_OK(par_checkpoint_save(world, &params, &run, 1, &result));
+    if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    par_comm_destroy(&world);
+}
+
 /* A save of RUNS writes, each of which takes each_s on rank 0, until its end. Rank 1 may abort once
  * the save has begun on both. */
 static par_status save_slowly(par_transport *transport, double each_s, bool aborts) {
@@ -433,10 +482,10 @@ static void slow_disk(par_transport *transport) {
 }
 
 static const harness_case cases[] = {
-    {"peer-gone", NULL, 2, peer_gone, 60},      {"slow-disk", NULL, 2, slow_disk, 60},
-    {"removal", NULL, 4, removal, 60},          {"one-rank", NULL, 1, one_rank, 120},
-    {"two-ranks", NULL, 2, two_ranks, 180},     {"four-ranks", NULL, 4, four_ranks, 180},
-    {"eight-ranks", NULL, 8, eight_ranks, 240},
+    {"peer-gone", NULL, 2, peer_gone, 60},    {"slow-disk", NULL, 2, slow_disk, 60},
+    {"removal", NULL, 4, removal, 60},        {"second", NULL, 4, second, 60},
+    {"one-rank", NULL, 1, one_rank, 120},     {"two-ranks", NULL, 2, two_ranks, 180},
+    {"four-ranks", NULL, 4, four_ranks, 180}, {"eight-ranks", NULL, 8, eight_ranks, 240},
 };
 
 int main(int argc, char **argv) {

@@ -146,8 +146,9 @@ PAR_API const char *par_checkpoint_missing(void);
  * number, or the directory, that a rank has otherwise than rank 0; PAR_ERR_IO or PAR_ERR_FORMAT
  * (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a run, is not
  * finite; PAR_ERR_ARG: also when the runs of a tensor do not hold each element once, all of them
- * are copies, a copy has another type or shape, or a rank has a name twice; PAR_ERR_MEMORY;
- * PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
+ * are copies, a copy has another type or shape, a rank has a name twice, or another save into the
+ * directory is under way in rank 0's process, which goes on; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED:
+ * as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
@@ -168,7 +169,7 @@ typedef struct par_checkpoint_saving par_checkpoint_saving;
  * The runs' data, kinds and names must stay as they are until end returns, and so must the owner;
  * the data must be host memory (staging NULL): what goes on to change is copied before. params
  * (not check_only) and the list of runs may go. The saves of a directory come one after another:
- * end one before the next is begun.
+ * end one before the next is begun, which is refused otherwise.
  *
  * Collective: on world; params equal on all ranks. Errors: as par_checkpoint_save, of what this
  * call does: PAR_ERR_ARG [agreed] also for a run with staging; those of files come from end.
