@@ -119,6 +119,9 @@ static bool put_file(const char *text) {
     bool good = fputs(text, file) >= 0;
     good = fclose(file) == 0 && good;
     if (good && rename(temporary, path) == 0) return true;
+    /* some file systems give no name that is taken */
+    bool taken = good && errno == EEXIST && unlink(path) == 0;
+    if (taken && rename(temporary, path) == 0) return true;
     int why = errno;
     (void)unlink(temporary);
     errno = why;

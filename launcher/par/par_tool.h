@@ -44,6 +44,10 @@ void par_tool_output(const char *option, const char *path, par_output kind, par_
  * stays if it cannot be written. What is there and is no plain file (a device) is written to. */
 par_status par_tool_write(const char *path, const void *data, size_t nbytes);
 
+/* As rename of a file, also on file systems that give no name that is taken (EEXIST): there the
+ * file of that name goes first. */
+int par_tool_rename(const char *from, const char *to);
+
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */
 void par_pages_find(const char *run, char *directory, size_t nbytes);

@@ -61,6 +61,11 @@ static par_status write_error(const char *path) {
                          full ? "; make room, or name another place" : "");
 }
 
+int par_tool_rename(const char *from, const char *to) {
+    if (rename(from, to) == 0) return 0;
+    return errno == EEXIST && remove(to) == 0 ? rename(from, to) : -1;
+}
+
 par_status par_tool_write(const char *path, const void *data, size_t nbytes) {
     char temporary[4200];
     struct stat info;
@@ -72,7 +77,7 @@ par_status par_tool_write(const char *path, const void *data, size_t nbytes) {
     if (!file) return write_error(path);
     bool good = fwrite(data, 1, nbytes, file) == nbytes;
     good = fclose(file) == 0 && good;
-    if (good && (!plain || rename(temporary, path) == 0)) return PAR_OK;
+    if (good && (!plain || par_tool_rename(temporary, path) == 0)) return PAR_OK;
     par_status st = write_error(path);
     if (plain) remove(temporary);
     return st;

@@ -5,6 +5,7 @@
  */
 #define _DEFAULT_SOURCE /* flock */
 #define _XOPEN_SOURCE   700
+#include "par_tool.h"
 #include "vocabulary.h"
 
 #include <errno.h>
@@ -63,7 +64,7 @@ par_status vocabulary_keep(vocabulary_files *names) {
     for (int i = 0; i < N_FILES && !whole; i++) {
         snprintf(from, sizeof from, "%s/%s", names->temporary, files[i]);
         snprintf(to, sizeof to, "%s/%s", names->final, files[i]);
-        if (rename(from, to) != 0)
+        if (par_tool_rename(from, to) != 0)
             return par_error_set(
                 PAR_ERR_IO, "%s: cannot be given its name: %s; the tokens need this vocabulary", to,
                 strerror(errno));

@@ -45,6 +45,11 @@ bool par__file_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
+int par__rename_over(const char *from, const char *to) {
+    if (rename(from, to) == 0) return 0;
+    return errno == EEXIST && unlink(to) == 0 ? rename(from, to) : -1;
+}
+
 /* ---- descriptors ---- */
 
 par_status par__read_at(int fd, const char *path, void *data, size_t nbytes, int64_t offset) {
@@ -237,7 +242,8 @@ static par_status finish(par__writer *writer) {
 /* Closed, and with it unlocked, only when the temporary name is gone. */
 static par_status publish(par__writer *writer) {
     const char *path = writer->path;
-    if (rename(writer->temporary, path) != 0) return par__write_error(path, "given its name");
+    if (par__rename_over(writer->temporary, path) != 0)
+        return par__write_error(path, "given its name");
     close(writer->fd);
     free(writer->temporary);
     *writer = (par__writer){.fd = -1};

@@ -26,6 +26,10 @@ const char *par__write_remedy(int error);
 
 bool par__file_exists(const char *path);
 
+/* As rename of a file, also on file systems that give no name that is taken (EEXIST): there the
+ * file of that name goes first. */
+int par__rename_over(const char *from, const char *to);
+
 /* All nbytes, at an offset, or where the descriptor stands. path: for messages. */
 par_status par__read_at(int fd, const char *path, void *data, size_t nbytes, int64_t offset);
 par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes, int64_t offset);

@@ -167,10 +167,14 @@ par_status par__claim_create(const char *path, const par__claimant *c, bool *mad
 par_status par__claim_renew(const char *path, const par__claimant *c) {
     char text[PAR__CLAIM_TEXT], temporary[PAR__PATH + 8];
     snprintf(temporary, sizeof temporary, "%s" PAR__TEMPORARY, path);
-    par_status st = par__write_file(temporary, text, (size_t)write_text(c, text));
-    if (st == PAR_OK && rename(temporary, path) != 0) st = par__write_error(path, "renewed");
-    if (st != PAR_OK) unlink(temporary);
-    return st;
+    size_t nbytes = (size_t)write_text(c, text);
+    par_status st = par__write_file(temporary, text, nbytes);
+    if (st == PAR_OK && rename(temporary, path) == 0) return PAR_OK;
+    bool taken = st == PAR_OK && errno == EEXIST;
+    if (st == PAR_OK) st = par__write_error(path, "renewed");
+    unlink(temporary);
+    /* never away and there again: others would take the directory meanwhile */
+    return taken ? par__write_file(path, text, nbytes) : st;
 }
 
 /* ---- life ---- */

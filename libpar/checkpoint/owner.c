@@ -77,9 +77,20 @@ par_status par__owner_check(const char *directory, const par_owner *owner) {
 
 /* ---- the thread ---- */
 
+/* Whoever watches the file from another machine takes its owner for dead. */
+static void tell_not_renewed(const par_owner *o) {
+    char line[PAR_ERROR_NBYTES + 256];
+    if (!o->print) return;
+    snprintf(line, sizeof line,
+             "%s; it is tried again every %g s; a run on another machine may take the directory "
+             "over before it succeeds",
+             par_error(), o->self.beat_s);
+    o->print(o->user, line);
+}
+
 static void *beat(void *owner) {
     par_owner *o = owner;
-    bool holds = true;
+    bool holds = true, told = false;
     struct timespec next;
     pthread_mutex_lock(&o->mutex);
     clock_gettime(CLOCK_MONOTONIC, &next);
@@ -93,7 +104,9 @@ static void *beat(void *owner) {
         /* what cannot be written now may be at the next beat; a save looks for itself */
         if (still_holds(o, &holds) != PAR_OK) holds = true;
         o->self.beat++;
-        if (holds) par__claim_renew(o->path, &o->self);
+        if (!holds || par__claim_renew(o->path, &o->self) == PAR_OK || told) continue;
+        tell_not_renewed(o);
+        told = true;
     }
     pthread_mutex_unlock(&o->mutex);
     return NULL;
@@ -201,6 +214,7 @@ static par_status take(par_owner *o, const par_owner_params *p) {
                  alive ? par__claimant_text(&who, who_text) : "several began at once");
     }
     remove_dead(o);
+    PAR_TRY(par__claim_renew(o->path, &o->self)); /* as every beat does */
     /* what another run saved since the first look, before it ended */
     PAR_TRY(check_checkpoints(p));
     return start_beating(o);
@@ -216,6 +230,8 @@ par_status par_owner_claim(par_comm *world, const par_owner_params *params, par_
     if (o) {
         pthread_mutex_init(&o->mutex, NULL);
         o->first = par_comm_rank(world) == 0;
+        o->print = p.print;
+        o->user = p.user;
         if (snprintf(o->directory, sizeof o->directory, "%s", p.directory) >= PAR__PATH)
             st = par_error_set(PAR_ERR_ARG, "%s: is too long", p.directory);
     }

@@ -34,7 +34,8 @@ par_status par__claim_read(const char *path, bool *read, char text[PAR__CLAIM_TE
                            par__claimant *out);
 /* *made false: there is one of this name already. */
 par_status par__claim_create(const char *path, const par__claimant *c, bool *made);
-/* Written anew, by a temporary name. */
+/* Written anew, by a temporary name; in its place on file systems that give no name that is taken
+ * (EEXIST), where half of it may be read. */
 par_status par__claim_renew(const char *path, const par__claimant *c);
 
 typedef enum { PAR__DEAD, PAR__ALIVE, PAR__GONE } par__life;
@@ -58,6 +59,8 @@ struct par_owner {
     pthread_cond_t ends;
     pthread_t thread;
     bool beating, end;
+    void (*print)(void *user, const char *line); /* as in par_owner_params */
+    void *user;
 };
 
 #endif

@@ -91,6 +91,7 @@ par_status par__save_read_back(par__saving *s) {
 par_status par__save_tidy(par__saving *s) {
     const par_checkpoint_params *p = &s->params;
     if (p->check_only) {
+        for (int i = 0; i < 2; i++) PAR_TRY(par__write_latest(s->final, s->name)); /* and again */
         par__remove_directory(s->final);
         s->named = PAR__UNNAMED;
         return PAR_OK;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -436,24 +437,106 @@ static void delay(void) {
     if (slow && draw(3) == 0) sleep_us(draw(1500));
 }
 
-#define SLOW(name, parameters, arguments)                                                          \
+/* A file system that gives no name that is taken, or no name at all. */
+static volatile bool no_replacing, no_renaming;
+
+static bool refused(const char *to) {
+    errno = no_renaming ? EIO : EEXIST;
+    return no_renaming || (no_replacing && faccessat(AT_FDCWD, to, F_OK, 0) == 0);
+}
+
+#define SLOW(name, parameters, arguments, refuses)                                                 \
     int name parameters {                                                                          \
         int(*original) parameters;                                                                 \
         void *found = next(#name);                                                                 \
         memcpy(&original, &found, sizeof original);                                                \
         delay();                                                                                   \
-        int result = original arguments;                                                           \
+        int result = refuses ? -1 : original arguments;                                            \
         int error = errno;                                                                         \
         delay();                                                                                   \
         errno = error;                                                                             \
         return result;                                                                             \
     }
 
-SLOW(rename, (const char *from, const char *to), (from, to))
-SLOW(unlink, (const char *path), (path))
-SLOW(mkdir, (const char *path, mode_t mode), (path, mode))
-SLOW(fsync, (int fd), (fd))
-SLOW(closedir, (DIR * d), (d))
+SLOW(rename, (const char *from, const char *to), (from, to), refused(to))
+SLOW(unlink, (const char *path), (path), false)
+SLOW(mkdir, (const char *path, mode_t mode), (path, mode), false)
+SLOW(fsync, (int fd), (fd), false)
+SLOW(closedir, (DIR * d), (d), false)
+
+static unsigned long long beat_of(const char *name) {
+    char text[PAR__CLAIM_TEXT];
+    par__claimant c;
+    bool there;
+    CHECK_OK(par__claim_read(in_directory(name), &there, text, &c));
+    return c.beat;
+}
+
+static bool comes_past(unsigned long long beat) {
+    for (int i = 0; i < 3000 && beat_of("owner.00000001") <= beat; i++) sleep_us(2000);
+    return beat_of("owner.00000001") > beat;
+}
+
+/* Where no name that is taken is given again, the claim is renewed and `latest` replaced all the
+ * same. */
+static void no_replace(void) {
+    par_owner *owner = NULL;
+    char latest[64] = "";
+    if (cannot()) return;
+    fixture_open(&f);
+    no_replacing = true;
+    n_said = 0;
+    const par_owner_params params = {.directory = f.directory, .beat_s = 0.01, .print = said};
+    CHECK_OK(par_owner_claim(f.world, &params, &owner));
+    CHECK(comes_past(3), "the file stays as it was");
+    for (int64_t step = 1; step <= 3; step++) {
+        CHECK_OK(save(owner, step, 2, 0, 0, 0));
+        CHECK(f.result.notes.n == 0, "notes: %s", f.result.notes.text);
+    }
+    FILE *file = fopen(in_directory("latest"), "r");
+    CHECK(file && fscanf(file, "%63s", latest) == 1 && strcmp(latest, "step_00000003") == 0,
+          "latest says %s", latest);
+    if (file) fclose(file);
+    CHECK_STEPS("2 3");
+    par_owner_release(&owner);
+    no_replacing = false;
+    CHECK(n_said == 0 && fixture_count(&f, "owner.") == 0 && fixture_count(&f, "par-tmp") == 0,
+          "%d lines were said, or something is left", n_said);
+    fixture_close(&f);
+}
+
+static atomic_int n_told;
+
+static void told(void *user, const char *line) {
+    (void)user;
+    n_told += strstr(line, "owner.00000001: cannot be renewed: Input/output error; it is tried "
+                           "again every 0.01 s") != NULL;
+}
+
+/* A claim that cannot be renewed is refused at once; later that is said, once, and it goes on when
+ * it can. */
+static void not_renewed(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    n_told = 0;
+    const par_owner_params params = {.directory = f.directory, .beat_s = 0.01, .print = told};
+    no_renaming = true;
+    CHECK_FAILS(par_owner_claim(f.world, &params, &owner), PAR_ERR_IO,
+                "owner.00000001: cannot be renewed");
+    CHECK(fixture_count(&f, "owner.") == 0, "a refused run leaves an owner's file");
+    no_renaming = false;
+    CHECK_OK(par_owner_claim(f.world, &params, &owner));
+    no_renaming = true;
+    unsigned long long beat = beat_of("owner.00000001");
+    for (int i = 0; i < 3000 && n_told == 0; i++) sleep_us(2000);
+    sleep_us(100000);
+    CHECK(n_told == 1, "%d lines were said", n_told);
+    no_renaming = false;
+    CHECK(comes_past(beat + 2), "it is not renewed any more");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
 
 /* What the jobs tell the test; in memory that they share. */
 typedef struct {
@@ -603,6 +686,8 @@ static const harness_case cases[] = {
     {"non-finite", non_finite, 0, NULL, 0},
     {"from-aside", from_aside, 0, NULL, 0},
     {"read-beside", read_beside, 0, NULL, 0},
+    {"no-replace", no_replace, 0, NULL, 0},
+    {"not-renewed", not_renewed, 0, NULL, 0},
     {"two-jobs", two_jobs, 0, NULL, 0},
 };
 

@@ -35,7 +35,8 @@ typedef struct {
     const char *from;      /* what the run will go on from: a directory of checkpoints, or one
                               checkpoint; NULL: nothing, it begins anew */
     double beat_s;         /* the file is written anew this often; 0: 10 s */
-    /* rank 0: one line before a wait of 9 beats, for an owner of which nothing else is known */
+    /* rank 0: one line before a wait of 9 beats, for an owner of which nothing else is known; until
+     * par_owner_release, from a thread of its own, one when the file could not be written anew */
     void (*print)(void *user, const char *line);
     void *user;
 } par_owner_params;
