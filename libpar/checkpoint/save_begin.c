@@ -103,7 +103,8 @@ static par_status need_of(const par__saving *s, int64_t *need) {
     return PAR_OK;
 }
 
-/* Some file systems do not tell: all numbers are 0, or there is no such call. */
+/* Some file systems do not tell: all numbers are 0, or there is no such call. The check says so,
+ * and the saves after it do not say it again. */
 static par_status check_space(par__saving *s) {
     struct statvfs fs;
     const char *directory = s->params.directory;
@@ -111,9 +112,10 @@ static par_status check_space(par__saving *s) {
     if (!told && errno != ENOSYS && errno != EOPNOTSUPP)
         return par__write_error(directory, "asked for its free space");
     if (!told || fs.f_blocks == 0) {
-        par_problem(&s->result.notes,
-                    "%s: does not tell its free space; a checkpoint takes %.1f MiB", directory,
-                    (double)s->need / 1048576);
+        if (s->params.check_only)
+            par_problem(&s->result.notes,
+                        "%s: does not tell its free space; a checkpoint takes %.1f MiB", directory,
+                        (double)s->need / 1048576);
         return PAR_OK;
     }
     double there = (double)fs.f_bavail * (double)fs.f_frsize;

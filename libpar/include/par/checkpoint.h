@@ -139,8 +139,8 @@ PAR_API const char *par_checkpoint_missing(void);
  *
  * With check_only all of this happens with a few bytes of each rank, which are read back and
  * removed. So a file system or a libhdf5 that cannot do one of the steps is found before hours of
- * work. Free space is compared with what the runs take, and what the ranks' runs hold of each
- * tensor is judged as by a save; their data is not read.
+ * work. Free space is compared with what the runs take, with a note if the file system does not
+ * tell it; what the ranks' runs hold of each tensor is judged as by a save; their data is not read.
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_OPTION with each
  * number, or the directory, that a rank has otherwise than rank 0; PAR_ERR_IO or PAR_ERR_FORMAT
