@@ -121,19 +121,33 @@ hid_t par__hdf5_create(const char *path) {
     return file;
 }
 
-/* libhdf5 does not say why: a file of our own in its place may. */
-par_status par__hdf5_no_file(const char *path) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return par__write_error(path, "created");
+/* As libhdf5 writes: space that is reserved, then bytes here and there. 0 or errno's number. */
+static int try_to_write(int fd) {
     int error = posix_fallocate(fd, 0, 1 << 12);
-    close(fd);
+    if (error == ENOSPC || error == EDQUOT || error == EIO) return error;
+    const off_t places[] = {0, 1 << 13, 1 << 12};
+    for (int i = 0; i < 3; i++)
+        if (pwrite(fd, "", 1, places[i]) < 0) return errno;
+    return 0;
+}
+
+par_status par__hdf5_failed(const char *path, const char *what, const char *hint) {
+    char beside[PAR__PATH + 8];
+    snprintf(beside, sizeof beside, "%s" PAR__TEMPORARY, path);
+    int fd = open(beside, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int error = fd < 0 ? errno : try_to_write(fd);
+    if (fd >= 0) close(fd);
+    unlink(beside);
+    if (error == EINVAL || error == ESPIPE || error == EOPNOTSUPP)
+        PAR_FAIL(PAR_ERR_IO,
+                 "%s: this file system only takes files that are written in order, from their "
+                 "beginning to their end (%s), and HDF5 cannot do that; legal: a directory on "
+                 "another file system",
+                 path, strerror(error));
     errno = error;
-    if (error == ENOSPC || error == EDQUOT || error == EIO)
-        return par__write_error(path, "written");
-    PAR_FAIL(PAR_ERR_IO,
-             "%s: HDF5 cannot create the file (where the file system has no locks, set "
-             "HDF5_USE_FILE_LOCKING=FALSE)",
-             path);
+    if (fd < 0) return par__write_error(path, "created");
+    if (error) return par__write_error(path, "written");
+    PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot %s%s", path, what, hint);
 }
 
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n,
@@ -149,14 +163,13 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
     }
     bool closed = file >= 0 && H5Fclose(file) >= 0;
     if (list >= 0) H5Pclose(list);
-    if (file < 0) return par__hdf5_no_file(path);
-    if (done < n)
-        PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot make the data set %s/%s", path, runs[done].kind,
-                 runs[done].name);
-    if (!closed)
-        PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot write the file's structure (is the disk full?)",
-                 path);
-    return PAR_OK;
+    if (file < 0) return par__hdf5_failed(path, PAR__HDF5_CREATE);
+    if (done < n) {
+        char what[600];
+        snprintf(what, sizeof what, "make the data set %s/%s", runs[done].kind, runs[done].name);
+        return par__hdf5_failed(path, what, "");
+    }
+    return closed ? PAR_OK : par__hdf5_failed(path, PAR__HDF5_WRITE);
 }
 
 par_status par__hdf5_begin(const char *path, par__hdf5 *out) {

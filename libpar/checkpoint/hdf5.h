@@ -26,8 +26,13 @@ hid_t par__hdf5_type(par_dtype dtype);
 /* No times: the same state makes the same file. For groups, and for a file, whose root is one. */
 hid_t par__hdf5_timeless(hid_t class);
 hid_t par__hdf5_group(hid_t file, const char *name);
-/* A new file; if there is none, the error to return. */
+/* A new file. */
 hid_t par__hdf5_create(const char *path);
-par_status par__hdf5_no_file(const char *path);
+/* libhdf5 could not do `what` with the file, and does not say why. The error to return: what a file
+ * of our own beside it meets, else `hint`. */
+par_status par__hdf5_failed(const char *path, const char *what, const char *hint);
+#define PAR__HDF5_CREATE                                                                           \
+    "create the file", " (where the file system has no locks, set HDF5_USE_FILE_LOCKING=FALSE)"
+#define PAR__HDF5_WRITE "write the file's structure", " (is the disk full?)"
 
 #endif

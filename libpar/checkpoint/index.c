@@ -67,6 +67,12 @@ static int by_tensor(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+static par_status no_set(const char *path, const par_checkpoint_tensor *t) {
+    char what[600];
+    snprintf(what, sizeof what, "make the virtual data set %s/%s", t->kind, t->name);
+    return par__hdf5_failed(path, what, "");
+}
+
 static par_status add_tensors(const char *path, hid_t file, const par_checkpoint *c) {
     par__stored **order = malloc(((size_t)c->n_stored + 1) * sizeof *order);
     par_status st = PAR_OK;
@@ -76,8 +82,7 @@ static par_status add_tensors(const char *path, hid_t file, const par_checkpoint
     for (int i = 0, k = 0, n = 0; st == PAR_OK && i < c->n_tensors; i++, k += n, n = 0) {
         while (k + n < c->n_stored && order[k + n]->tensor == i) n++;
         if (c->tensors[i].ndim > 0 && add_tensor(file, c, i, order + k, n) < 0)
-            st = par_error_set(PAR_ERR_IO, "%s: HDF5 cannot make the virtual data set %s/%s", path,
-                               c->tensors[i].kind, c->tensors[i].name);
+            st = no_set(path, &c->tensors[i]);
     }
     free(order);
     return st;
@@ -87,9 +92,10 @@ par_status par__index_layout(const char *path, const par_checkpoint *c) {
     par__hdf5 host;
     PAR_TRY(par__hdf5_begin(path, &host));
     hid_t file = par__hdf5_create(path);
-    par_status st = file < 0 ? par__hdf5_no_file(path) : add_tensors(path, file, c);
+    par_status st =
+        file < 0 ? par__hdf5_failed(path, PAR__HDF5_CREATE) : add_tensors(path, file, c);
     if (file >= 0 && H5Fclose(file) < 0 && st == PAR_OK)
-        st = par_error_set(PAR_ERR_IO, "%s: HDF5 cannot write the file (is the disk full?)", path);
+        st = par__hdf5_failed(path, PAR__HDF5_WRITE);
     par__hdf5_end(&host);
     return st;
 }
