@@ -214,7 +214,7 @@ static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_observer_create(r, w, d, &t->from, &t->observer));
     if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
     llm_signals_catch(r, w);
-    r->began = true;
+    r->began = r->trains = true;
     return PAR_OK;
 }
 

@@ -32,7 +32,7 @@ static int exit_code(par_status st, bool began) {
 
 static void report_end(const llm_run *r, const char *title, const char *text) {
     llm_report_problems(title, text);
-    if (r->began && *r->newest && !r->set.eval_only)
+    if (r->trains && *r->newest)
         fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
                 r->newest);
 }
@@ -40,7 +40,7 @@ static void report_end(const llm_run *r, const char *title, const char *text) {
 /* What a training prints is in its log, too; of what else runs it is all that there is. */
 static int code_of_output(const llm_run *r, int code) {
     bool lost = !process_printed("train_llm");
-    if (lost && !r->began && code == EXIT_OK) code = EXIT_RUNTIME;
+    if (lost && !r->trains && code == EXIT_OK) code = EXIT_RUNTIME;
     llm_world_share(&code, sizeof code);
     return code;
 }

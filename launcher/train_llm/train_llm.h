@@ -59,7 +59,7 @@ typedef struct {
     par_problems notes, early_notes; /* of everything; without those on the model */
     char recipe[1024];               /* what a recipe set, for people; "": there is none */
     char methods[32768];             /* what computes what, of all ranks: methods.c */
-    bool began;                      /* the first step */
+    bool began, trains;              /* the first step; and it is one of a training */
     char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
     char unsaved[1024];              /* why the last save was none: a state that is not finite */
