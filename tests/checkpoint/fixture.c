@@ -150,12 +150,58 @@ par_status fixture_load_any(fixture *f) {
     return par_checkpoint_load(f->world, f->directory, &none, f->runs, FIXTURE_RUNS, &f->result);
 }
 
-const char *fixture_path(const fixture *f, int64_t step, const char *name) {
+par_status fixture_claim(const fixture *f, const char *from, double beat_s, par_owner **out) {
+    const par_owner_params params = {.directory = f->directory, .from = from, .beat_s = beat_s};
+    return par_owner_claim(f->world, &params, out);
+}
+
+par_status fixture_keep(fixture *f, const par_owner *owner, int64_t step, int keep,
+                        int64_t keep_every, int keep_best, double validation) {
+    const par_checkpoint_params params = {.directory = f->directory,
+                                          .owner = owner,
+                                          .keep = keep,
+                                          .keep_every = keep_every,
+                                          .keep_best = keep_best,
+                                          .validation = validation,
+                                          .step = step,
+                                          .loss = 2.5};
+    fixture_fill(f, step);
+    return par_checkpoint_save(f->world, &params, f->runs, FIXTURE_RUNS, &f->result);
+}
+
+par_status fixture_resume(fixture *f, const char *path, par_owner *owner) {
+    par_problems notes = {0};
+    const par_checkpoint_about none = {0};
+    PAR_TRY(par_checkpoint_load(f->world, path, &none, f->runs, FIXTURE_RUNS, &f->result));
+    if (!*f->result.path) return PAR_OK;
+    PAR_TRY(par_owner_resumed(f->world, owner, f->result.path, f->result.run, &notes));
+    f->result.notes = notes;
+    return PAR_OK;
+}
+
+const char *fixture_in(const fixture *f, const char *name) {
     static char paths[4][768];
     static int next;
     char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/step_%08lld/%s", f->directory, (long long)step, name);
+    snprintf(path, sizeof paths[0], "%s/%s", f->directory, name);
     return path;
+}
+
+const char *fixture_path(const fixture *f, int64_t step, const char *name) {
+    char inside[256];
+    snprintf(inside, sizeof inside, "step_%08lld/%s", (long long)step, name);
+    return fixture_in(f, inside);
+}
+
+const char *fixture_steps(const fixture *f) {
+    static char text[256];
+    size_t used = 0;
+    *text = 0;
+    for (int64_t i = 0; i < 100 && used < sizeof text; i++)
+        if (fixture_has(f, i))
+            used +=
+                (size_t)snprintf(text + used, sizeof text - used, "%s%d", used ? " " : "", (int)i);
+    return text;
 }
 
 int fixture_count(const fixture *f, const char *part) {
@@ -168,7 +214,9 @@ int fixture_count(const fixture *f, const char *part) {
 }
 
 bool fixture_has(const fixture *f, int64_t step) {
-    return access(fixture_path(f, step, "manifest.json"), F_OK) == 0;
+    char path[768];
+    snprintf(path, sizeof path, "%s/step_%08lld/manifest.json", f->directory, (long long)step);
+    return access(path, F_OK) == 0;
 }
 
 char *fixture_read(const char *path, size_t *nbytes) {

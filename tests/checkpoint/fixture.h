@@ -39,8 +39,23 @@ par_status fixture_save(fixture *f, int64_t step, int keep);
 par_status fixture_load(fixture *f);
 par_status fixture_load_any(fixture *f); /* also what was saved without fixture_save */
 
-/* "DIRECTORY/step_STEP/NAME"; a ring of buffers. */
+/* The directory's owner; from: what it goes on from, or NULL. */
+par_status fixture_claim(const fixture *f, const char *from, double beat_s, par_owner **out);
+/* Save as the owner does, who keeps as said. */
+par_status fixture_keep(fixture *f, const par_owner *owner, int64_t step, int keep,
+                        int64_t keep_every, int keep_best, double validation);
+
+/* Load `path`, if there is one, for the owner; the notes are those of what was set aside. */
+par_status fixture_resume(fixture *f, const char *path, par_owner *owner);
+
+/* "DIRECTORY/step_STEP/NAME"; and "DIRECTORY/NAME"; a ring of buffers. */
 const char *fixture_path(const fixture *f, int64_t step, const char *name);
+const char *fixture_in(const fixture *f, const char *name);
+/* "1 3 7": the steps that are there, below 100. */
+const char *fixture_steps(const fixture *f);
+#define FIXTURE_CHECK_STEPS(f, want)                                                               \
+    CHECK(strcmp(fixture_steps(f), want) == 0, "steps %s are there instead of %s",                 \
+          fixture_steps(f), want)
 /* Entries of the directory whose names contain `part`. */
 int fixture_count(const fixture *f, const char *part);
 bool fixture_has(const fixture *f, int64_t step);
