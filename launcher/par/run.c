@@ -195,13 +195,12 @@ static char *plain_command(const run_settings *s, const run_launch *l) {
 static int start_job(run_settings *s, const run_launch *l, const char *directory) {
     const struct sigaction action = {.sa_handler = on_signal};
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-    struct sigaction before;
     char attempt[RUN_PATH], path[RUN_PATH];
     int code = EXIT_FAILURE;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        bool nohup = numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 &&
-                     before.sa_handler == SIG_IGN;
+        bool nohup = numbers[i] == SIGHUP && process_ignores_hangup();
         if (!nohup) sigaction(numbers[i], &action, NULL);
+        if (nohup) signal(SIGHUP, SIG_IGN);
     }
     signal(SIGPIPE, SIG_IGN); /* the job outlives who reads its output */
     for (int64_t left = s->restarts;; left--) {
