@@ -131,7 +131,7 @@ static int try_to_write(int fd) {
     return 0;
 }
 
-par_status par__hdf5_failed(const char *path, const char *what, const char *hint) {
+par_status par__hdf5_failed(const char *path, const char *what) {
     char beside[PAR__PATH + 8];
     snprintf(beside, sizeof beside, "%s" PAR__TEMPORARY, path);
     int fd = open(beside, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -147,7 +147,10 @@ par_status par__hdf5_failed(const char *path, const char *what, const char *hint
     errno = error;
     if (fd < 0) return par__write_error(path, "created");
     if (error) return par__write_error(path, "written");
-    PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot %s%s", path, what, hint);
+    PAR_FAIL(PAR_ERR_IO,
+             "%s: HDF5 cannot %s (is the disk full? Where the file system has no locks, set "
+             "HDF5_USE_FILE_LOCKING=FALSE)",
+             path, what);
 }
 
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n,
@@ -163,13 +166,13 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
     }
     bool closed = file >= 0 && H5Fclose(file) >= 0;
     if (list >= 0) H5Pclose(list);
-    if (file < 0) return par__hdf5_failed(path, PAR__HDF5_CREATE);
+    if (file < 0) return par__hdf5_failed(path, "create the file");
     if (done < n) {
         char what[600];
         snprintf(what, sizeof what, "make the data set %s/%s", runs[done].kind, runs[done].name);
-        return par__hdf5_failed(path, what, "");
+        return par__hdf5_failed(path, what);
     }
-    return closed ? PAR_OK : par__hdf5_failed(path, PAR__HDF5_WRITE);
+    return closed ? PAR_OK : par__hdf5_failed(path, "write the file's structure");
 }
 
 par_status par__hdf5_begin(const char *path, par__hdf5 *out) {

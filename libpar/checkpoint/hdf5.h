@@ -29,10 +29,7 @@ hid_t par__hdf5_group(hid_t file, const char *name);
 /* A new file. */
 hid_t par__hdf5_create(const char *path);
 /* libhdf5 could not do `what` with the file, and does not say why. The error to return: what a file
- * of our own beside it meets, else `hint`. */
-par_status par__hdf5_failed(const char *path, const char *what, const char *hint);
-#define PAR__HDF5_CREATE                                                                           \
-    "create the file", " (where the file system has no locks, set HDF5_USE_FILE_LOCKING=FALSE)"
-#define PAR__HDF5_WRITE "write the file's structure", " (is the disk full?)"
+ * of our own beside it meets, else what it may be. */
+par_status par__hdf5_failed(const char *path, const char *what);
 
 #endif

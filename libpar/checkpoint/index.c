@@ -70,7 +70,7 @@ static int by_tensor(const void *a, const void *b) {
 static par_status no_set(const char *path, const par_checkpoint_tensor *t) {
     char what[600];
     snprintf(what, sizeof what, "make the virtual data set %s/%s", t->kind, t->name);
-    return par__hdf5_failed(path, what, "");
+    return par__hdf5_failed(path, what);
 }
 
 static par_status add_tensors(const char *path, hid_t file, const par_checkpoint *c) {
@@ -93,9 +93,9 @@ par_status par__index_layout(const char *path, const par_checkpoint *c) {
     PAR_TRY(par__hdf5_begin(path, &host));
     hid_t file = par__hdf5_create(path);
     par_status st =
-        file < 0 ? par__hdf5_failed(path, PAR__HDF5_CREATE) : add_tensors(path, file, c);
+        file < 0 ? par__hdf5_failed(path, "create the file") : add_tensors(path, file, c);
     if (file >= 0 && H5Fclose(file) < 0 && st == PAR_OK)
-        st = par__hdf5_failed(path, PAR__HDF5_WRITE);
+        st = par__hdf5_failed(path, "write the file's structure");
     par__hdf5_end(&host);
     return st;
 }

@@ -1,6 +1,6 @@
 /*
- * A run's own line of checkpoints: what a run that goes on from an older one sets aside, which stay,
- * and that another's, or a state that is not finite, takes the place of none.
+ * A run's own line of checkpoints: what a run that goes on from an older one sets aside, which
+ * stay, and that another's, or a state that is not finite, takes the place of none.
  */
 #define _GNU_SOURCE
 #include <math.h>
