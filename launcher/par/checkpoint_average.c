@@ -169,7 +169,8 @@ static void average_pairs(const checkpoint_settings *s, const checkpoint_source 
     checkpoint_pair_add(out, "precision", "fp32", PAR_CHECKPOINT_NOTED);
     for (int i = 0; i < n; i++)
         if (pairs[i].class_of != PAR_CHECKPOINT_STATED ||
-            strcmp(pairs[i].name, "tokenizer file") == 0 || strcmp(pairs[i].name, "end ids") == 0)
+            strcmp(pairs[i].name, "tokenizer file") == 0 ||
+            strcmp(pairs[i].name, CHECKPOINT_KEPT) == 0 || strcmp(pairs[i].name, "end ids") == 0)
             checkpoint_pair_add(out, pairs[i].name, pairs[i].value, pairs[i].class_of);
     for (int i = 0; i < s->n; i++) {
         if (used < sizeof origin)
@@ -283,6 +284,9 @@ int checkpoint_import(const checkpoint_settings *s) {
             used += (size_t)snprintf(ends + used, sizeof ends - used, "%s%d", i ? "," : "",
                                      (int)from.weights.ends[i]);
         if (used > 0) checkpoint_pair_add(&pairs, "end ids", ends, PAR_CHECKPOINT_STATED);
+        const char *kept = from.weights.kept;
+        if (kept && *kept)
+            checkpoint_pair_add(&pairs, CHECKPOINT_KEPT, kept, PAR_CHECKPOINT_STATED);
         st = add_tokenizer(s, &from, &pairs, &m);
     }
     if (st == PAR_OK) {

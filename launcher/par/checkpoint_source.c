@@ -61,6 +61,7 @@ par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
     w->dtype = t ? t->dtype : PAR_F32;
     w->read = read_checkpoint;
     w->user = out->checkpoint;
+    w->kept = checkpoint_value(out->checkpoint, CHECKPOINT_KEPT);
     /* "50256,2", as a training records them */
     const char *ends = checkpoint_value(out->checkpoint, "end ids");
     for (char *end; ends && *ends && w->n_ends < PAR_WEIGHTS_ENDS; ends = end + (*end == ',')) {

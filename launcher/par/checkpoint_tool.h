@@ -37,6 +37,9 @@ typedef struct {
 /* A pair of checkpoints that no training saved: where they come from. Their loss means nothing. */
 #define CHECKPOINT_ORIGIN "origin"
 
+/* And one of what par_import_kept said. */
+#define CHECKPOINT_KEPT "config.json"
+
 enum { CHECKPOINT_MAX_PAIRS = 192 };
 
 /* Pairs to save, with their text. */

@@ -54,6 +54,7 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
         add(a, PAR_CHECKPOINT_STATED, "tokenizer file", "%.255s", t->name);
         if (*t->ends) add(a, PAR_CHECKPOINT_STATED, "end ids", "%.255s", t->ends);
     }
+    if (*r->carried.kept) add(a, PAR_CHECKPOINT_STATED, "config.json", "%s", r->carried.kept);
     add(a, PAR_CHECKPOINT_NOTED, "threads", "%d", w->threads);
     a->about = (par_checkpoint_about){
         .pairs = a->pairs, .n = a->n, .memory = (size_t)r->set.checkpoint_memory << 20};

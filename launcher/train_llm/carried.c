@@ -31,6 +31,7 @@ static void look(const char *directory, llm_carried *out) {
     keep(c, "tokenizer", out->tokenizer, sizeof out->tokenizer);
     keep(c, "tokenizer file", out->tokenizer_file, sizeof out->tokenizer_file);
     keep(c, "end ids", out->ends, sizeof out->ends);
+    keep(c, "config.json", out->kept, sizeof out->kept);
     keep(c, "data", out->data, sizeof out->data);
     keep(c, "data-form", out->data_form, sizeof out->data_form);
     par_checkpoint_close(&c);

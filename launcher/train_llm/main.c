@@ -88,7 +88,7 @@ static par_status settle_alone(llm_run *r, int world_size, par_problems *problem
     par_import *import = NULL;
     par_status st = s->import ? par_import_open(s->import, &import) : PAR_OK;
     if (st != PAR_OK) par_problem(problems, "--import: %s", par_error());
-    if (import) llm_settle_import(r, par_import_config(import));
+    if (import) llm_settle_import(r, import);
     par_import_close(&import);
     if (llm_settle(r, world_size, problems) == PAR_ERR_MEMORY) return PAR_ERR_MEMORY;
     if (s->check_files) llm_files_check(r, problems);
@@ -138,7 +138,7 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     if (st == PAR_OK) st = llm_world_threads(w, s->threads);
     if (st == PAR_OK && s->import) {
         st = llm_world_agree(w, par_import_open(s->import, &import));
-        if (st == PAR_OK) llm_settle_import(r, par_import_config(import));
+        if (st == PAR_OK) llm_settle_import(r, import);
         if (st == PAR_OK) st = llm_world_agree(w, llm_settle(r, w->size, &problems));
     }
     if (st == PAR_OK && llm_settle_vocab_is_open(r)) {

@@ -193,8 +193,9 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
         settle_model(r, problems);
 }
 
-void llm_settle_import(llm_run *r, const par_transformer_config *config) {
-    r->config = *config;
+void llm_settle_import(llm_run *r, const par_import *import) {
+    r->config = *par_import_config(import);
+    snprintf(r->carried.kept, sizeof r->carried.kept, "%s", par_import_kept(import));
     r->guessed = false;
 }
 

@@ -41,6 +41,7 @@ typedef struct {
     char why[512];                 /* why there is none, or its configuration is not known */
     char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
     char data[1024], data_form[16];
+    char kept[PAR_IMPORT_KEPT]; /* what par_import_kept said of the model; --import's, too */
 } llm_carried;
 
 /* One run: the options, and everything that follows from them and the world. */
@@ -94,7 +95,7 @@ extern const par_transformer_config llm_small;
  * comes from an import. Collective. */
 void llm_settle_options(llm_run *, const llm_world *, par_problems *);
 /* The model of --import, in place of one that was guessed. */
-void llm_settle_import(llm_run *, const par_transformer_config *);
+void llm_settle_import(llm_run *, const par_import *);
 /* Everything that can be told from the options, the configuration and the world's size, without
  * communication. Ranks come to the same answer, but for what is wrong with one host. Errors:
  * PAR_ERR_OPTION with all problems, those that were there before among them. */

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "libpar/import/config_fields.h"
+#include "libpar/import/weights.h"
 
 typedef enum { ABSENT, FALSE_ONLY, TRUE_ONLY, ONE_ONLY, EMPTY_ONLY } legal_value;
 
@@ -138,6 +139,37 @@ par_status par__ends_parse(const char *path, const char *text, size_t nbytes, in
     }
     json_decref(root);
     *n_ends = n;
+    return PAR_OK;
+}
+
+/* Other programs read them, and take values of their own where they are absent. */
+static const char *const kept[] = {"bos_token_id", "eos_token_id", "pad_token_id",
+                                   "initializer_range"};
+
+json_t *par__config_kept(json_t *root) {
+    json_t *out = json_object();
+    for (size_t i = 0; out && i < sizeof kept / sizeof *kept; i++) {
+        size_t k;
+        json_t *id, *value = json_object_get(root, kept[i]);
+        bool legal = json_is_null(value) || json_is_integer(value) || json_is_real(value);
+        if (json_is_array(value)) {
+            legal = true;
+            json_array_foreach(value, k, id) legal &= json_is_integer(id);
+        }
+        if (legal) json_object_set(out, kept[i], value);
+    }
+    return out;
+}
+
+par_status par__kept_parse(const char *path, const char *text, size_t nbytes,
+                           char out[PAR_IMPORT_KEPT]) {
+    json_t *root;
+    PAR_TRY(par__config_object(path, text, nbytes, 0, &root));
+    json_t *object = par__config_kept(root);
+    size_t n = json_dumpb(object, out, PAR_IMPORT_KEPT, JSON_COMPACT | JSON_SORT_KEYS);
+    out[n < PAR_IMPORT_KEPT ? n : 0] = 0;
+    json_decref(object);
+    json_decref(root);
     return PAR_OK;
 }
 

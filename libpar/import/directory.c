@@ -62,6 +62,19 @@ static par_status read_ends(par_import *import) {
     return st;
 }
 
+static par_status read_kept(par_import *import) {
+    par__map map;
+    char *path = join(import->directory, "config.json");
+    if (!path) return no_memory(import->directory);
+    par_status st = par__map_open(path, &map);
+    if (st == PAR_OK) {
+        st = par__kept_parse(path, (const char *)map.data, map.nbytes, import->kept);
+        st = par__map_end(&map, path, st);
+    }
+    free(path);
+    return st;
+}
+
 static par_status open_files(par_import *import, int n, char *const *names) {
     import->files = calloc((size_t)n, sizeof *import->files);
     if (!import->files) return no_memory(import->directory);
@@ -167,6 +180,7 @@ par_status par_import_open(const char *directory, par_import **out) {
     if (st == PAR_OK) st = open_weights(import);
     if (st == PAR_OK) st = par__import_check(import);
     if (st == PAR_OK) st = read_ends(import);
+    if (st == PAR_OK) st = read_kept(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;
@@ -186,6 +200,10 @@ void par_import_close(par_import **import) {
 
 int32_t par_import_end(const par_import *import, int i) {
     return i >= 0 && i < import->n_ends ? import->ends[i] : -1;
+}
+
+const char *par_import_kept(const par_import *import) {
+    return import->kept;
 }
 
 const par_transformer_config *par_import_config(const par_import *import) {

@@ -27,6 +27,10 @@ void par__index_free(par__index *index);
 par_status par__ends_parse(const char *path, const char *text, size_t nbytes, int64_t vocab,
                            int32_t ends[PAR__MAX_ENDS], int *n_ends);
 
+/* What is kept of a config.json, as text; "": longer than that. */
+par_status par__kept_parse(const char *path, const char *text, size_t nbytes,
+                           char out[PAR_IMPORT_KEPT]);
+
 struct par_import {
     char *directory; /* owned */
     const par__family *family;
@@ -37,6 +41,7 @@ struct par_import {
     par_safetensors **files;
     int32_t ends[PAR__MAX_ENDS]; /* tokens that end a text */
     int n_ends;
+    char kept[PAR_IMPORT_KEPT];
 };
 
 /* The tensors against the configuration: all there with their shapes, and no unknown one. */

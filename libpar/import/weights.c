@@ -97,6 +97,7 @@ void par_weights_of_import(const par_import *import, par_weights *out) {
                          .dtype = par__import_dtype(import),
                          .read = read_import,
                          .user = (void *)(uintptr_t)import};
+    out->kept = import->kept;
     for (int32_t id; out->n_ends < PAR_WEIGHTS_ENDS; out->ends[out->n_ends++] = id)
         if ((id = par_import_end(import, out->n_ends)) < 0) break;
 }

@@ -23,6 +23,10 @@ float par__weight_limit(par_dtype dtype);
 par_status par__weight_refuse(const char *path, const char *name, int ndim, const int64_t index[2],
                               double value, par_dtype dtype);
 
+/* Those fields of a config.json that are kept, where they have a legal value; a new object, or
+ * NULL: no memory. */
+json_t *par__config_kept(json_t *root);
+
 /* A new config.json; NULL: no memory. */
 json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype);
 

@@ -78,6 +78,21 @@ static void make_decoder(json_t *root, const par__family *family, const par_tran
     set(root, "bos_token_id", json_null());
 }
 
+/* As it was, also what was absent: what readers assume then is the family's. False: not known. */
+static bool put_kept(json_t *root, const char *kept) {
+    json_t *said = kept && *kept ? json_loads(kept, 0, NULL) : NULL;
+    json_t *legal = json_is_object(said) ? par__config_kept(said) : NULL;
+    if (legal) {
+        json_object_del(root, "bos_token_id");
+        json_object_del(root, "eos_token_id");
+        json_object_update(root, legal);
+    }
+    bool known = legal != NULL;
+    json_decref(legal);
+    json_decref(said);
+    return known;
+}
+
 json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype) {
     const par_transformer_config *c = &from->config;
     json_t *root = json_object();
@@ -89,6 +104,8 @@ json_t *par__config_make(const par__family *family, const par_weights *from, par
         make_gpt2(root, c);
     else
         make_decoder(root, family, c);
+    set(root, "initializer_range", json_real(c->init_std > 0 ? c->init_std : 0.02));
+    bool kept = put_kept(root, from->kept);
     /* Null where the ends are not known and the family has not said. */
     json_t *ends = json_array();
     for (int i = 0; i < from->n_ends; i++) json_array_append_new(ends, json_integer(from->ends[i]));
@@ -96,10 +113,9 @@ json_t *par__config_make(const par__family *family, const par_weights *from, par
         set_size(root, "eos_token_id", from->ends[0]);
     else if (from->n_ends > 1)
         json_object_set(root, "eos_token_id", ends);
-    else if (!json_object_get(root, "eos_token_id"))
+    else if (!json_object_get(root, "eos_token_id") && !kept)
         set(root, "eos_token_id", json_null());
     json_decref(ends);
-    set(root, "initializer_range", json_real(c->init_std > 0 ? c->init_std : 0.02));
     set(root, "tie_word_embeddings", json_boolean(c->tied));
     set(root, "torch_dtype", json_string(type));
     return root;

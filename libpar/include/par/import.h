@@ -76,6 +76,14 @@ PAR_API const par_transformer_config *par_import_config(const par_import *);
  */
 PAR_API int32_t par_import_end(const par_import *, int i);
 
+enum { PAR_IMPORT_KEPT = 512 };
+/**
+ * What config.json says for other programs and libpar does not need: an object of bos_token_id,
+ * eos_token_id, pad_token_id and initializer_range, as far as they are there, null too. Lives as
+ * long as the import; "": it is longer than PAR_IMPORT_KEPT. Not collective.
+ */
+PAR_API const char *par_import_kept(const par_import *);
+
 /**
  * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors
  * (GPT-2's c_attn) and transposes as the family stores them.

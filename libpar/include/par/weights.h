@@ -28,7 +28,9 @@ typedef struct {
     par_transformer_config config;
     int32_t ends[PAR_WEIGHTS_ENDS]; /* ids that end a text, [n_ends] */
     int n_ends;                     /* 0: not known */
-    par_dtype dtype;                /* that they are stored in: fp32, bf16, fp16 */
+    const char
+        *kept;       /* what par_import_kept said of the model's config.json; NULL, "": not known */
+    par_dtype dtype; /* that they are stored in: fp32, bf16, fp16 */
     /* The whole parameter as `dtype` into dst [global], row-major. `param` is one of
      * par_weights_param. */
     par_status (*read)(void *user, const par_param *param, par_dtype dtype, void *dst);
@@ -58,7 +60,8 @@ PAR_API void par_weights_of_import(const par_import *import, par_weights *out);
 /**
  * Write config.json and model.safetensors as `dtype`, or, above shard_nbytes of weights (0:
  * 5 · 10^9), files of about that size and model.safetensors.index.json. config.json comes last; its
- * eos_token_id is the ends, one or a list, or, where none are known, that of GPT-2's vocabulary. A
+ * eos_token_id is the ends, one or a list, or, where none are known, that of GPT-2's vocabulary.
+ * What `kept` has stands there as it was, and what it has not is absent, as it was. A
  * directory that is imported and written in its own type has the same tensors byte for byte.
  *
  * A directory that a killed process left is written anew; after an error it is gone.
