@@ -165,9 +165,10 @@ par_status par__vote_drop(par__vote *v) {
 }
 
 /* "parameter on rank (n elements)" of an outcome with inf or NaN, from the rank that holds it to
- * all. */
+ * all. Not part of the vote for who counts what a step sends: most steps have none. */
 static par_status find_bad(par__vote *v, const par_outcome *o, const par_registry *registry,
                            char *where, size_t nbytes) {
+    static const par_tag agrees = {"agree", -1, -1, -1};
     char *name = v->polls;
     int rank = o->bad_rank;
     if (v->on->mesh->rank == rank && o->first_bad < 0)
@@ -175,8 +176,8 @@ static par_status find_bad(par__vote *v, const par_outcome *o, const par_registr
     else if (v->on->mesh->rank == rank)
         snprintf(name, nbytes, "%s on rank %d (%d elements)", registry->params[o->first_bad]->name,
                  rank, (int)o->n_first_bad);
-    PAR_TRY(par_comm_broadcast(v->on->mesh->world, name, (int64_t)nbytes, PAR_U8, rank, tag, NULL,
-                               NULL));
+    PAR_TRY(par_comm_broadcast(v->on->mesh->world, name, (int64_t)nbytes, PAR_U8, rank, agrees,
+                               NULL, NULL));
     snprintf(where, nbytes, "%s", name);
     return PAR_OK;
 }

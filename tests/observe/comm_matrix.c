@@ -39,18 +39,21 @@ static par_status trained(par_transport *transport, const par_transformer_config
     par_source source = check_source(&data);
     par_trainer *trainer = NULL;
     par_traffic_run run;
-    par_vote vote;
+    par_vote vote = {0};
     double loss;
     PAR_TRY(par_trainer_create(transport, params, &trainer));
     par_recorder_reset(par_transport_recorder(transport));
     par_status st = PAR_OK;
     for (int i = 0; i < STEPS && st == PAR_OK; i++)
         st = par_trainer_step(trainer, &source, 1e-3f, false, &vote);
+    CHECK(vote.n_skipped == (params->dtype == PAR_F16 ? STEPS : 0), "%lld steps were skipped",
+          (long long)vote.n_skipped);
     if (st == PAR_OK) st = par_trainer_evaluate(trainer, &source, 0, EVALUATED, &loss);
     par_trainer_traffic(trainer, &run);
     run.T = config->tokens;
     run.C = config->channels;
-    run.steps = run.updates = STEPS;
+    run.steps = STEPS;
+    run.updates = STEPS - vote.n_skipped;
     run.micros = (int64_t)STEPS * par_trainer_n_micro(trainer);
     run.evaluations = 1;
     run.eval_micros = EVALUATED / params->micro_batch / params->layout.size[PAR_DP];
@@ -122,6 +125,10 @@ static void run_gpt(par_transport *t) {
     compare(t, &l);
     l.params.no_sequence_parallel = false;
     l.params.recompute = PAR_RECOMPUTE_SELECTIVE;
+    compare(t, &l);
+    l.params.dtype =
+        PAR_F16; /* skips both steps: weights stay, and all learn which gradient it is */
+    l.params.scaler.init = 0x1p32;
     compare(t, &l);
 }
 

@@ -124,7 +124,7 @@ typedef struct {
  *
  * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
  * backward alone. Evaluation runs forward alone.
- * Names of non-finite parameters are not in it, nor what is not a step or an evaluation:
+ * Names of non-finite parameters are not in it ("agree"), nor what is not a step or an evaluation:
  * checkpoints, agreements ("agree"), signals, health, comparisons of replicas and of checked
  * communicators.
  *
