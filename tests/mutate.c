@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
 #include "harness_internal.h"
-#include "libpar/base/hash.h"
 
 static uint64_t state;
 
@@ -289,10 +289,16 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
           name, accepted, done);
 }
 
+/* By a hash of eight bytes at a time, as one by one takes longer than some parsers. Its highest
+ * bits depend on all that is below, so they decide. */
 bool mutate_shows(const uint8_t *data, size_t n) {
     static uint64_t one_in;
+    uint64_t hash = n, word = 0;
     if (one_in == 0) one_in = number_of("PAR_FUZZ_SHOWN", 1);
-    return one_in < 2 || par__fnv64(PAR__FNV64, data, n) % one_in == 0;
+    if (one_in < 2) return true;
+    for (size_t at = 0; at < n; at += sizeof word, hash = (hash ^ word) * 1099511628211u)
+        memcpy(&word, data + at, n - at < sizeof word ? n - at : sizeof word);
+    return (hash >> 32) * one_in >> 32 == 0;
 }
 
 /* ---- files ---- */
@@ -318,14 +324,50 @@ const char *mutate_path(const char *name) {
     return path;
 }
 
+/* The files that were written last stay open: to make one anew, and its page of memory, takes
+ * longer than many a parser. */
+typedef struct {
+    char name[256], path[256];
+    int fd;         /* of a slot with a name */
+    size_t n_known; /* SIZE_MAX: what is in the file is not known */
+    uint8_t known[MUTATE_CAPACITY];
+} kept_file;
+static kept_file kept[8];
+enum { N_KEPT = sizeof kept / sizeof *kept };
+
+static kept_file *keep_open(const char *name) {
+    static int next;
+    struct stat info;
+    kept_file *file = kept;
+    while (file < kept + N_KEPT && strcmp(file->name, name) != 0) file++;
+    if (file < kept + N_KEPT && fstat(file->fd, &info) == 0 && info.st_nlink > 0) return file;
+    if (file == kept + N_KEPT) file = &kept[next++ % N_KEPT]; /* else a new file has its name */
+    if (*file->name) close(file->fd);
+    snprintf(file->name, sizeof file->name, "%s", name);
+    snprintf(file->path, sizeof file->path, "%s", *name == '/' ? name : mutate_path(name));
+    file->fd = open(file->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    file->n_known = SIZE_MAX;
+    return file;
+}
+
 const char *mutate_file(const char *name, const void *data, size_t n) {
-    const char *path = mutate_path(name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, data, n) != (ssize_t)n || close(fd) != 0) {
-        perror(path);
+    kept_file *file = keep_open(name);
+    if (file->fd < 0 || pwrite(file->fd, data, n, 0) != (ssize_t)n ||
+        ftruncate(file->fd, (off_t)n) != 0) {
+        perror(file->path);
         exit(1);
     }
-    return path;
+    file->n_known = SIZE_MAX;
+    return file->path;
+}
+
+const char *mutate_part(const char *name, const void *data, size_t n) {
+    kept_file *file = keep_open(name);
+    if (file->n_known == n && memcmp(file->known, data, n) == 0) return file->path;
+    mutate_file(name, data, n);
+    memcpy(file->known, data, n);
+    file->n_known = n;
+    return file->path;
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
@@ -334,6 +376,10 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
 }
 
 void mutate_end(void) {
+    for (kept_file *file = kept; file < kept + N_KEPT; file++) {
+        if (*file->name) close(file->fd);
+        *file->name = 0;
+    }
     if (*folder) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     *folder = 0;
 }

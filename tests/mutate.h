@@ -39,8 +39,11 @@ bool mutate_shows(const uint8_t *data, size_t n);
 const char *mutate_folder(void);
 /* "FOLDER/NAME"; a ring of buffers. */
 const char *mutate_path(const char *name);
-/* Write a whole file of the folder; returns its path. */
+/* Write a whole file, of the folder unless the name is a path from the root on; returns its path,
+ * until eight others are written. */
 const char *mutate_file(const char *name, const void *data, size_t n);
+/* The same for one of several files that are only read: one that stays as it is is not written. */
+const char *mutate_part(const char *name, const void *data, size_t n);
 void mutate_end(void);
 
 #endif

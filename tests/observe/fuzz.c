@@ -45,7 +45,7 @@ static int target_pages(const uint8_t *data, size_t n) {
         memcpy(&page, data + at, m);
         if (page.size > 64 && page.size <= 4096) page.size = 1 + page.size % 64;
         snprintf(name, sizeof name, "rank_%05zu.page", r);
-        mutate_file(name, &page, m);
+        mutate_part(name, &page, m);
     }
     memset(text, 1, sizeof text);
     if (par_watchdog_diagnose(mutate_folder(), text, sizeof text) != PAR_OK) return -1;
@@ -419,7 +419,7 @@ static int target_cgroups(const uint8_t *data, size_t n) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const uint8_t *stop = data < end ? memchr(data, '\f', (size_t)(end - data)) : NULL;
         if (!stop) stop = end;
-        mutate_file(names[i], data, (size_t)(stop - data));
+        mutate_part(names[i], data, (size_t)(stop - data));
         data = stop < end ? stop + 1 : end;
     }
     int cores = par__cgroup_cores(mutate_path("list"), mutate_folder());
