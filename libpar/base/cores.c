@@ -8,6 +8,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "cores.h"
 
+#include <fcntl.h>
 #include <float.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -20,14 +21,16 @@
 
 enum { PATH_NBYTES = 4096 };
 
-static bool read_line(const char *folder, const char *name, char *line, int size) {
+static bool read_line(const char *folder, const char *name, char *line, size_t size) {
     char path[PATH_NBYTES + 32];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    bool read = fgets(line, size, file) != NULL;
-    fclose(file);
-    return read;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, line, size - 1);
+    close(fd);
+    line[n > 0 ? n : 0] = 0;
+    line[strcspn(line, "\n")] = 0;
+    return n > 0;
 }
 
 /* Whole cores of the quota of the group in `folder`; 0: none. */
@@ -71,16 +74,23 @@ typedef struct {
     double memory, left;
 } limits;
 
-static void narrow(limits *l, const char *folder) {
+/* By the group in `folder`. */
+typedef void narrow(limits *l, const char *folder);
+
+static void narrow_cores(limits *l, const char *folder) {
     int cores = quota(folder);
-    double limit = bytes_of(folder, "memory.max"), used = bytes_of(folder, "memory.current");
+    if (cores > 0 && (l->cores == 0 || cores < l->cores)) l->cores = cores;
+}
+
+static void narrow_memory(limits *l, const char *folder) {
+    const char *used = "memory.current";
+    double limit = bytes_of(folder, "memory.max");
     if (limit <= 0) {
         limit = bytes_of(folder, "memory.limit_in_bytes");
-        used = bytes_of(folder, "memory.usage_in_bytes");
+        used = "memory.usage_in_bytes";
     }
-    if (cores > 0 && (l->cores == 0 || cores < l->cores)) l->cores = cores;
     if (limit <= 0 || limit > 1e18) return;
-    double left = limit - used + droppable(folder);
+    double left = limit - bytes_of(folder, used) + droppable(folder);
     if (left < 0) left = 0;
     if (left > limit) left = limit;
     if (limit < l->memory) l->memory = limit;
@@ -88,19 +98,20 @@ static void narrow(limits *l, const char *folder) {
 }
 
 /* By `folder` and the folders around it, up to the first `root` characters of the path. */
-static void narrow_all(limits *l, char *folder, size_t root) {
-    narrow(l, folder);
+static void narrow_all(limits *l, narrow *by, char *folder, size_t root) {
+    if (access(folder, F_OK) == 0) by(l, folder);
     while (strlen(folder) > root) {
         *strrchr(folder, '/') = 0;
-        narrow(l, folder);
+        if (access(folder, F_OK) == 0) by(l, folder);
     }
 }
 
-/* A line of the list is "NUMBER:CONTROLLERS:/PATH"; no controllers: version 2. */
-static limits limits_of(const char *list, const char *mount) {
-    static const char *const kinds[] = {"cpu", "memory"};
+/* What `by` finds for the controller. A line of the list is "NUMBER:CONTROLLERS:/PATH"; no
+ * controllers: version 2. */
+static limits limits_of(const char *list, const char *mount, const char *controller, narrow *by) {
     char line[PATH_NBYTES], folder[2 * PATH_NBYTES], names[256], name[32];
     limits l = {.memory = DBL_MAX, .left = DBL_MAX};
+    snprintf(name, sizeof name, ",%s,", controller);
     FILE *file = fopen(list, "r");
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
@@ -111,26 +122,23 @@ static limits limits_of(const char *list, const char *mount) {
         const char *below = strcmp(path, "/") ? path : "";
         if (!controllers[0]) {
             snprintf(folder, sizeof folder, "%s%s", mount, below);
-            narrow_all(&l, folder, strlen(mount));
+            narrow_all(&l, by, folder, strlen(mount));
         }
         snprintf(names, sizeof names, ",%s,", controllers);
-        for (int i = 0; i < 2; i++) {
-            snprintf(name, sizeof name, ",%s,", kinds[i]);
-            if (!strstr(names, name)) continue;
-            snprintf(folder, sizeof folder, "%s/%s%s", mount, kinds[i], below);
-            narrow_all(&l, folder, strlen(mount) + 1 + strlen(kinds[i]));
-        }
+        if (!strstr(names, name)) continue;
+        snprintf(folder, sizeof folder, "%s/%s%s", mount, controller, below);
+        narrow_all(&l, by, folder, strlen(mount) + 1 + strlen(controller));
     }
     if (file) fclose(file);
     return l;
 }
 
 int par__cgroup_cores(const char *list, const char *mount) {
-    return limits_of(list, mount).cores;
+    return limits_of(list, mount, "cpu", narrow_cores).cores;
 }
 
 size_t par__cgroup_memory(const char *list, const char *mount, size_t *limit) {
-    limits l = limits_of(list, mount);
+    limits l = limits_of(list, mount, "memory", narrow_memory);
     *limit = l.memory < DBL_MAX ? (size_t)l.memory : 0;
     return l.left < DBL_MAX ? (size_t)l.left : 0;
 }
