@@ -43,7 +43,7 @@ static par_status add_cell(walk *w, nccl_cell cell) {
         return PAR_OK;
     }
     if (t->n_cells == t->max_cells) {
-        int64_t max = t->max_cells ? 2 * t->max_cells : 1024;
+        int64_t max = t->max_cells ? 2 * t->max_cells : 16;
         nccl_cell *more = realloc(t->cells, (size_t)max * sizeof *more);
         if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of an NCCL job");
         t->cells = more;

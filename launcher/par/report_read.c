@@ -58,7 +58,7 @@ static bool add_row(report_table *t, const par_log_record *record) {
     if (!t->columns) t->columns = calloc((size_t)t->n_columns, sizeof *t->columns);
     if (!t->columns) return false;
     if (t->n == t->max) {
-        int64_t max = t->max ? 2 * t->max : 256;
+        int64_t max = t->max ? 2 * t->max : 16;
         for (int c = 0; c < t->n_columns; c++) {
             double *more = realloc(t->columns[c], (size_t)max * sizeof *more);
             if (!more) return false;

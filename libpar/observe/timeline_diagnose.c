@@ -108,7 +108,8 @@ static void add_rank(report *r, step_facts *f, int rank, const par__span *step) 
 /* Of rank 0's numbers, which are all ranks'. */
 static par_status add_steps(report *r) {
     const par__rank_spans *first = &r->traces.ranks[0];
-    r->steps = calloc(MAX_STEPS, sizeof *r->steps);
+    size_t most = first->n < MAX_STEPS ? (size_t)first->n : MAX_STEPS;
+    r->steps = calloc(most + 1, sizeof *r->steps);
     if (!r->steps) PAR_FAIL(PAR_ERR_MEMORY, "no memory for steps");
     for (int64_t i = 0; i < first->n && r->n_steps < MAX_STEPS; i++) {
         const par__span *call = &first->spans[i], *step = call;

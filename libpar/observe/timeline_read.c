@@ -62,7 +62,7 @@ static par_status add_span(reader *in, const json_t *event) {
     PAR_TRY(rank_of(in, event, &r));
     int64_t *max = &in->max[r - in->traces->ranks];
     if (r->n == *max) {
-        *max = *max ? 2 * *max : 1024;
+        *max = *max ? 2 * *max : 16;
         par__span *spans = realloc(r->spans, (size_t)*max * sizeof *spans);
         if (!spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its events", in->path);
         r->spans = spans;
