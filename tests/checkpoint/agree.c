@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/checkpoint/checkpoint.h"
-
 /* The manifest with another line for the shard, and the digest that follows. */
 static bool put_line(const char *path, const char *line) {
     static const char shards[] = ",\n\"shards\": [\n";
@@ -26,21 +24,29 @@ static bool put_line(const char *path, const char *line) {
     return head;
 }
 
-bool agree_shard(const fixture *f, int64_t step, const char *data, size_t n, int64_t at_a,
-                 int64_t at_b) {
-    char hashes[2][PAR__HASH], *line = NULL, *frame = malloc(n);
-    par__span spans[2] = {{at_a, A_NBYTES, PAR__BLOCK, hashes[0], NULL, NULL},
-                          {at_b, B_NBYTES, PAR__BLOCK, hashes[1], NULL, NULL}};
-    par__shard shard = {.n = 2, .spans = spans, .nbytes = (int64_t)n};
+void agree_take(const char *data, size_t n, agree_digests *out) {
     size_t end = AT + A_NBYTES + B_NBYTES;
-    par__hash(data + AT, A_NBYTES, hashes[0]);
-    par__hash(data + AT + A_NBYTES, B_NBYTES, hashes[1]);
+    char *frame = malloc(n);
+    if (!frame) abort();
+    par__hash(data + AT, A_NBYTES, out->arrays[0]);
+    par__hash(data + AT + A_NBYTES, B_NBYTES, out->arrays[1]);
     memcpy(frame, data, AT);
     memcpy(frame + AT, data + end, n - end);
-    par__hash(frame, n - A_NBYTES - B_NBYTES, shard.frame);
+    par__hash(frame, n - A_NBYTES - B_NBYTES, out->frame);
+    free(frame);
+}
+
+bool agree_shard(const fixture *f, int64_t step, const char *data, size_t n, int64_t at_a,
+                 int64_t at_b) {
+    agree_digests d;
+    char *line = NULL;
+    agree_take(data, n, &d);
+    par__span spans[2] = {{at_a, A_NBYTES, PAR__BLOCK, d.arrays[0], NULL, NULL},
+                          {at_b, B_NBYTES, PAR__BLOCK, d.arrays[1], NULL, NULL}};
+    par__shard shard = {.n = 2, .spans = spans, .nbytes = (int64_t)n};
+    memcpy(shard.frame, d.frame, PAR__HASH);
     bool good = par__manifest_shard(&shard, f->runs, 0, &line) == PAR_OK &&
                 put_line(fixture_path(f, step, "manifest.json"), line);
     free(line);
-    free(frame);
     return good;
 }

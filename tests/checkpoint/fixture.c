@@ -3,10 +3,12 @@
 #include "fixture.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -220,18 +222,20 @@ bool fixture_has(const fixture *f, int64_t step) {
 }
 
 char *fixture_read(const char *path, size_t *nbytes) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *nbytes = (size_t)ftell(file);
-    rewind(file);
-    char *data = malloc(*nbytes + 1);
-    if (data) data[fread(data, 1, *nbytes, file)] = 0;
-    fclose(file);
+    struct stat info;
+    char *data = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return NULL;
+    if (fstat(fd, &info) == 0 && (data = malloc((size_t)info.st_size + 1))) {
+        ssize_t n = read(fd, data, (size_t)info.st_size);
+        *nbytes = n > 0 ? (size_t)n : 0;
+        data[*nbytes] = 0;
+    }
+    close(fd);
     return data;
 }
 
 void fixture_write(const char *path, const void *data, size_t nbytes) {
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) perror(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0 || write(fd, data, nbytes) != (ssize_t)nbytes || close(fd) != 0) perror(path);
 }
