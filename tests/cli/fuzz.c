@@ -1,7 +1,7 @@
 /*
  * What `par report`, `par compare`, `par cost` and `par diagnose nccl-matrix` read, mutated: see
  * ../mutate.h. A run's directory becomes a page, two of them a comparison, and records of NCCL
- * calls a matrix. fuzz_words.c has what `par run` and `train_llm` read.
+ * calls a matrix. fuzz_hosts.c has what `par run` reads of hosts.
  */
 #include "../../launcher/par/cost.c" /* its functions are static */
 
@@ -279,9 +279,8 @@ static void texts(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"logs", logs, 0, NULL, 0},           {"trace", trace, 0, NULL, 0},
-        {"compare", compared, 0, NULL, 0},    {"nccl", nccl, 0, NULL, 0},
-        {"texts", texts, 0, NULL, 0},         {"hosts", fuzz_hosts, 0, NULL, 0},
-        {"prompts", fuzz_prompts, 0, NULL, 0}};
+        {"logs", logs, 0, NULL, 0},        {"trace", trace, 0, NULL, 0},
+        {"compare", compared, 0, NULL, 0}, {"nccl", nccl, 0, NULL, 0},
+        {"texts", texts, 0, NULL, 0},      {"hosts", fuzz_hosts, 0, NULL, 0}};
     return harness_main("fuzz-par", cases, HARNESS_COUNT(cases), argc, argv);
 }

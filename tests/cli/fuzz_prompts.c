@@ -1,10 +1,12 @@
-/* What `par run` reads of hosts and `train_llm` of prompts, mutated: see ../mutate.h and fuzz.c. */
-#include "../../launcher/par/run_map.c"        /* their functions are static */
-#include "../../launcher/train_llm/generate.c" /* and what it needs of train_llm: */
+/*
+ * What `train_llm` reads of prompts, mutated: see ../mutate.h. A program of its own, as a model and
+ * its kernels come with it: libFuzzer walks the counters of all that is linked after each
+ * execution.
+ */
+#include "../../launcher/train_llm/generate.c" /* its functions are static; what it needs: */
 
 #include "../harness.h"
 #include "../mutate.h"
-#include "fuzz.h"
 
 void llm_data_path(const char *path, char *out, size_t nbytes) {
     snprintf(out, nbytes, "%s", path);
@@ -14,46 +16,6 @@ par_status llm_world_agree(llm_world *w, par_status local) {
     (void)w;
     return local;
 }
-
-/* ---- hosts ---- */
-
-static void check_hosts(const host_list *hosts, int64_t ranks) {
-    CHECK(hosts->n >= 0 && hosts->n <= NAMED, "%d hosts", hosts->n);
-    CHECK(hosts->n == 0 || (int64_t)hosts->n * hosts->per_host >= ranks, "%d hosts of %d", hosts->n,
-          hosts->per_host);
-    for (int i = 0; i < hosts->n; i++)
-        CHECK(memchr(hosts->names[i], 0, RUN_NAME), "a name without an end");
-}
-
-/* Accepted: what lies where is known. */
-static int target_hostfile(const uint8_t *data, size_t n) {
-    const run_settings s = {.ranks = 8, .hostfile = mutate_file("hosts", data, n)};
-    static host_list hosts;
-    hosts = find_hosts(&s, false);
-    check_hosts(&hosts, s.ranks);
-    return hosts.n > 0 ? 0 : -1;
-}
-
-static int target_hosts(const uint8_t *data, size_t n) {
-    static char text[MUTATE_CAPACITY + 1];
-    const run_settings s = {.ranks = 8, .hosts = text};
-    static host_list hosts;
-    memcpy(text, data, n);
-    text[n] = 0;
-    hosts = find_hosts(&s, false);
-    check_hosts(&hosts, s.ranks);
-    return hosts.n > 0 ? 0 : -1;
-}
-
-void fuzz_hosts(void) {
-    static const char file[] = "# the job's\nnode1 slots=4\n  node2:4\n\nlocalhost\tslots=4\n";
-    static const char words[] = "node1:4,node2:4,localhost:4";
-    mutate_run("hostfile", target_hostfile, file, sizeof file - 1, 2000);
-    mutate_run("hosts", target_hosts, words, sizeof words - 1, 2000);
-    mutate_end();
-}
-
-/* ---- prompts ---- */
 
 static llm_run run;
 
@@ -90,11 +52,16 @@ static int target_stops(const uint8_t *data, size_t n) {
     return st == PAR_OK ? 0 : -1;
 }
 
-void fuzz_prompts(void) {
+static void prompts(void) {
     static const char file[] = "caf\xc3\xa9 \\n two\n\n{\"n\": [1], \"prompt\": \"a\\u00e9 b\"}\r\n"
                                "a \\\\ and a \\|\n";
     static const char stops[] = "\\n\\n|end|a \\| b|\\\\";
     mutate_run("prompts", target_prompts, file, sizeof file - 1, 2000);
     mutate_run("stops", target_stops, stops, sizeof stops - 1, 2000);
     mutate_end();
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {{"prompts", prompts, 0, NULL, 0}};
+    return harness_main("fuzz-prompts", cases, HARNESS_COUNT(cases), argc, argv);
 }
