@@ -224,7 +224,7 @@ static bool agree_begin(const char *data, size_t n) {
 
 static void agree(const char *data, size_t n) {
     agree_digests d;
-    char size[SIZE + 1];
+    char size[32];
     agree_take(data, n, &d);
     snprintf(size, sizeof size, "%-*zu", SIZE, n);
     memcpy(agreed.size, size, SIZE);
