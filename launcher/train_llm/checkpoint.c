@@ -170,7 +170,7 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
 }
 
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
-                         par_trainer *trainer, par_checkpoint_result *result) {
+                         par_trainer *trainer, par_checkpoint_result *result, bool *own) {
     const llm_settings *s = &r->set;
     bool automatic = llm_resume_is_auto(s);
     const char *directory = llm_resume_from(s);
@@ -182,9 +182,11 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                              "which needs no --tokenizer)",
                              par_error(), r->carried.tokenizer_file, r->tokenizer.name);
     PAR_TRY(st);
-    /* where no step is left to do, later checkpoints are in nobody's way */
-    if (r->owner && *result->path && result->step < s->steps)
-        PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
+    if (r->owner && *result->path) {
+        bool goes_on = result->step < s->steps;
+        PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, goes_on, own,
+                                  &result->notes));
+    }
     if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(
@@ -211,10 +213,11 @@ par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data 
                                  par_trainer *trainer, llm_beginning *from) {
     par_checkpoint_result *result = NULL;
     llm_about *about = NULL;
+    bool own = false;
     if (!r->set.resume) return PAR_OK;
     par_status st = prepare(r, w, d, &result, &about);
-    if (st == PAR_OK) st = resume(r, w, about, trainer, result);
-    if (st == PAR_OK) *from = (llm_beginning){result->step, result->loss};
+    if (st == PAR_OK) st = resume(r, w, about, trainer, result, &own);
+    if (st == PAR_OK) *from = (llm_beginning){result->step, result->loss, result->validation, own};
     free(about);
     free(result);
     return st;

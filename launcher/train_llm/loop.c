@@ -33,6 +33,7 @@ static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_dat
     do {
         st = par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss);
         if (st == PAR_ERR_STOPPED) PAR_TRY(llm_signals_agree(r, w, asked));
+        if (st == PAR_ERR_STOPPED) llm_observer_signal(o, step);
     } while (st == PAR_ERR_STOPPED && *asked < LLM_ASKED_STOP); /* its stop file has gone again */
     PAR_TRY(st);
     double seconds = llm_world_seconds() - begin;
@@ -48,10 +49,16 @@ static bool due(int64_t step, int64_t every, int64_t last) {
     return step == last || (every && step % every == 0);
 }
 
+/* A validation comes after this step. */
+static bool is_validated(const llm_settings *s, const llm_data *d, int64_t step) {
+    return d->n_validation && (due(step, s->eval_every, s->steps) ||
+                               (s->keep_best && due(step, s->save_every, s->steps)));
+}
+
 /* Where the loop stands: the steps that have ended, the last one's vote, the loss of the last
  * validation, and what signals have asked for since. */
 typedef struct {
-    int64_t first, ended, saved; /* saved: the step of the last checkpoint */
+    int64_t first, ended, saved; /* saved: the step of the last checkpoint, below 0: none */
     par_vote vote;
     double loss;       /* of step `ended` */
     double validation; /* the loss after step `ended`; 0: not known */
@@ -102,6 +109,16 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     return PAR_OK;
 }
 
+/* Marks that the loss of --stop-at-loss, after a validation, or a step where there is no validation
+ * part, is reached. */
+static void judge_loss(const llm_run *r, const llm_world *w, double loss, position *at) {
+    const llm_settings *s = &r->set;
+    at->low = s->stop_at_loss > 0 && loss <= s->stop_at_loss;
+    if (at->low && w->rank == 0)
+        printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n",
+               (long long)at->ended, s->stop_at_loss);
+}
+
 /* With no step under way: a validation, the checkpoint that is due, and whether the run was asked
  * to end; then the validation waits until it goes on. */
 static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
@@ -118,13 +135,8 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
         stops = st == PAR_ERR_STOPPED;
         if (st != PAR_OK && !stops) return save_before_end(r, w, d, trainer, at, st);
     }
-    /* --stop-at-loss, after a validation, or a step where there is no validation part */
-    double loss = d->n_validation ? at->validation : at->vote.loss;
-    at->low = s->stop_at_loss > 0 && ((validates && !stops) || !d->n_validation) &&
-              loss <= s->stop_at_loss;
-    if (at->low && w->rank == 0)
-        printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n", (long long)step,
-               s->stop_at_loss);
+    if (!d->n_validation || (validates && !stops))
+        judge_loss(r, w, d->n_validation ? at->validation : at->vote.loss, at);
     if (stops || at->low || asked == LLM_ASKED_SAVE || due(step, s->save_every, s->steps)) {
         const llm_moment moment = {.step = step,
                                    .loss = at->vote.loss,
@@ -136,31 +148,51 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
     return stops ? llm_signals_stop(r, w, asked, step) : PAR_OK;
 }
 
+/* What comes behind the checkpoint that the run goes on from, and before the first step: the
+ * validation, where a stop had left it out. The checkpoint is saved once more with it where it
+ * decides something; and one of another directory is saved in this one if no step follows. */
+static par_status catch_up(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
+                           const llm_beginning *from, llm_observer *o, position *at) {
+    const llm_settings *s = &r->set;
+    par_status st = PAR_OK;
+    bool makes_up = is_validated(s, d, from->step) && !llm_observer_has_validation(o);
+    llm_moment moment = {.step = from->step, .loss = from->loss, .validation = from->validation};
+    if (makes_up) st = evaluate(r, trainer, d, w, o, from->step, &moment.validation, &at->asked);
+    bool stops = st == PAR_ERR_STOPPED;
+    if (stops) moment.validation = from->validation;
+    if (st != PAR_OK && !stops) return save_before_end(r, w, d, trainer, at, st);
+    double loss = d->n_validation ? moment.validation : moment.loss;
+    if (!stops && loss > 0) judge_loss(r, w, loss, at);
+    bool ends = stops || at->low || from->step >= s->steps;
+    bool decides = s->keep_best || s->stop_at_loss > 0;
+    moment.goes_on = !ends;
+    if ((ends && at->saved != from->step) ||
+        (makes_up && !stops && decides && from->validation != moment.validation)) {
+        at->saved = from->step;
+        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, &moment));
+    }
+    return stops ? llm_signals_stop(r, w, at->asked, from->step) : PAR_OK;
+}
+
 /* Where the device works behind the host, one step stays begun while the next is, so that the
- * device never waits; what a step leads to comes after all have ended. A run may have been stopped
- * between a checkpoint and the validation that was due after it: then it comes first. */
+ * device never waits; what a step leads to comes after all have ended. */
 static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
-                             par_trainer *trainer, int64_t done, llm_observer *o) {
+                             par_trainer *trainer, const llm_beginning *from, llm_observer *o) {
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
     par_source source = d->train;
-    position at = {.first = done + 1,
-                   .ended = done,
-                   .saved = done,
+    position at = {.first = from->step + 1,
+                   .ended = from->step,
+                   .saved = from->own ? from->step : -1,
+                   .loss = from->loss,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
-    if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
-        !llm_observer_has_validation(o)) {
-        par_status st = evaluate(r, trainer, d, w, o, done, &at.validation, &at.asked);
-        if (st == PAR_ERR_STOPPED) return llm_signals_stop(r, w, at.asked, done);
-        PAR_TRY(st);
-    }
-    for (int64_t step = done + 1; step <= s->steps; step++) {
+    if (from->step) PAR_TRY(catch_up(r, w, d, trainer, from, o, &at));
+    for (int64_t step = from->step + 1; step <= s->steps && !at.low; step++) {
         float lr = (float)llm_settle_lr(s, step);
         bool stop = llm_signals_asked(r, w) != LLM_ASKED_NOTHING;
         bool saves = due(step, s->save_every, s->steps);
-        bool validates =
-            d->n_validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
+        bool validates = is_validated(s, d, step);
         bool each = s->stop_at_loss > 0 && !d->n_validation;
         bool all = !behind || validates || saves || each || llm_health_checks(r, step) ||
                    llm_trace_edge(step);
@@ -172,7 +204,6 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
         }
         PAR_TRY(llm_checkpoint_go_on(r, w, trainer));
         if (all) PAR_TRY(after_steps(r, w, d, trainer, o, validates, &at));
-        if (at.low) break;
     }
     return PAR_OK;
 }
@@ -225,8 +256,9 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_checkpoint_claim(r, w));
     par_status st = prepare(r, w, d, import, *sample, &t);
     if (st == PAR_OK) {
-        st = walk_steps(r, w, d, t.trainer, t.from.step, t.observer);
+        st = walk_steps(r, w, d, t.trainer, &t.from, t.observer);
         st = llm_checkpoint_await(r, w, t.trainer, st);
+        llm_signals_quiet();
         if (w->rank == 0) llm_report_progress_clear();
         par_status traced =
             st == PAR_OK || st == PAR_ERR_STOPPED ? llm_trace_end(r, w, t.trainer) : PAR_OK;
@@ -236,7 +268,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
             printf("note: the weights end with this run; --save DIR would keep them\n");
     }
     bool ended = t.observer && (st == PAR_OK || st == PAR_ERR_STOPPED); /* so on every rank */
-    par_status counted = ended ? llm_observer_count(t.observer, r, d, t.trainer) : PAR_OK;
+    par_status counted = ended ? llm_observer_count(t.observer, r, t.trainer) : PAR_OK;
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK && *sample) st = llm_signals_over(r, w);
     if (st == PAR_OK) st = llm_generate_draw(r, w, *sample);

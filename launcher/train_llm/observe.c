@@ -21,7 +21,7 @@ struct llm_observer {
     par_recorder *recorder;
     par_log_history past; /* rank 0; of the run that is resumed */
     bool has_validation;  /* of the step where the run begins */
-    int64_t steps, updates, evaluations;
+    int64_t steps;
     double seconds;        /* of steps */
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
@@ -219,13 +219,16 @@ void llm_observer_step(llm_observer *o, const llm_run *r, const llm_world *w, in
                                     .mfu = rate * o->mfu_per_rate};
     o->steps++;
     o->seconds += seconds;
-    o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
     add_points(o, &point);
     if (o->log) llm_log_step(o->log, step, lr, point.mfu, vote, times);
     if (o->log) end_line(o);
     if (llm_cost_step(r, w, step, vote->n_targets)) record_cost(o, r, w);
-    if (!o->log || !vote->stop) return;
+    if (vote->stop) llm_observer_signal(o, step);
+}
+
+void llm_observer_signal(llm_observer *o, int64_t step) {
+    if (!o->log) return;
     par_log_text(o->log, "event", "signal");
     par_log_int(o->log, "step", step);
     end_line(o);
@@ -241,7 +244,6 @@ void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, do
                              int64_t n, double seconds) {
     const par_series_point point = {
         .validation = true, .step = step, .loss = loss, .seconds = seconds};
-    o->evaluations++;
     if (o->curve) par_curve_add(o->curve, true, step, loss);
     write_curve(o, r);
     add_points(o, &point);
@@ -250,10 +252,8 @@ void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, do
     end_line(o);
 }
 
-par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data *d,
-                              par_trainer *trainer) {
+par_status llm_observer_count(llm_observer *o, const llm_run *r, par_trainer *trainer) {
     par_traffic_run sent;
-    const par_trainer_params *p = &r->params;
     write_curve(o, r);
     if (!o->predicted) return PAR_OK;
     PAR_TRY(par_trainer_settle(trainer));
@@ -262,11 +262,7 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     sent.T = r->config.tokens;
     sent.C = r->config.channels;
     sent.steps = o->steps;
-    sent.updates = o->updates;
     sent.micros = o->steps * par_trainer_n_micro(trainer);
-    sent.evaluations = o->evaluations;
-    int64_t unit = p->micro_batch * p->layout.size[PAR_DP];
-    sent.eval_micros = o->evaluations * ((d->n_validation + unit - 1) / unit);
     o->predicting = par_traffic_predict(o->predicted, &sent);
     return PAR_OK;
 }

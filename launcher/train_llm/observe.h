@@ -61,13 +61,15 @@ bool llm_observer_has_validation(const llm_observer *);
 /* Every rank calls these after a step and an evaluation. */
 void llm_observer_step(llm_observer *, const llm_run *, const llm_world *, int64_t step, double lr,
                        double seconds, const par_vote *, const par_step_times *);
+/* A validation was ended as the run was asked to stop; a step's vote says it itself. */
+void llm_observer_signal(llm_observer *, int64_t step);
 /* On rank 0: a round of health. */
 void llm_observer_health(llm_observer *, const par_health_round *, const par_health *);
 void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, double loss, int64_t n,
                              double seconds);
 /* The last curve, what was sent so far, once the last step's weights have arrived, and the
  * prediction of it. What is sent later is not in the matrix. Collective. */
-par_status llm_observer_count(llm_observer *, const llm_run *, const llm_data *, par_trainer *);
+par_status llm_observer_count(llm_observer *, const llm_run *, par_trainer *);
 /* The communication matrix. Collective. */
 par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
 /* What the run took. Collective. */

@@ -85,6 +85,10 @@ void llm_signals_newest(const llm_run *r, const llm_world *w) {
     said = text;
 }
 
+void llm_signals_quiet(void) {
+    said = "";
+}
+
 par_status llm_signals_over(const llm_run *r, const llm_world *w) {
     static const par_tag tag = {"signals", -1, -1, -1};
     char *text = said == texts[0] ? texts[1] : texts[0];

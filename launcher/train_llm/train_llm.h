@@ -265,6 +265,8 @@ par_status llm_signals_check_file(const llm_run *, llm_world *);
 void llm_signals_catch(const llm_run *, const llm_world *);
 /* r->newest has changed: a signal names it at once. */
 void llm_signals_newest(const llm_run *, const llm_world *);
+/* The training is over: a signal, as launchers send when a rank has ended, says nothing more. */
+void llm_signals_quiet(void);
 /* After the last step and its save, before a sample is drawn: from now on a signal ends the
  * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
 par_status llm_signals_over(const llm_run *, const llm_world *);
@@ -318,7 +320,8 @@ par_status llm_checkpoint_await(llm_run *, const llm_world *, par_trainer *, par
 /* Where a run begins: after this step, which had this loss. Zeros: anew. */
 typedef struct {
     int64_t step;
-    double loss;
+    double loss, validation; /* 0: not known */
+    bool own;                /* the checkpoint lies in --save's directory */
 } llm_beginning;
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,

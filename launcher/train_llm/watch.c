@@ -33,7 +33,7 @@ static void stalled(void *user, const char *report, bool first) {
         if (file) fputs(report, file);
         if (file) fclose(file);
         dprintf(STDERR_FILENO, "train_llm: the run stands still\n%s", report);
-        if (*watch.run->newest)
+        if (watch.run->trains && *watch.run->newest)
             dprintf(STDERR_FILENO,
                     "the newest checkpoint is %s; --resume auto goes on from there\n",
                     watch.run->newest);

@@ -62,12 +62,13 @@ static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
 }
 
 par_status par_owner_resumed(par_comm *world, par_owner *owner, const char *path, const char *run,
-                             par_problems *notes) {
-    PAR_REQUIRE(world && owner && path && run && notes && strlen(run) < PAR_RUN_ID);
-    PAR_TRY(par_comm_agree(world, owner->first ? go_on(owner, path, notes) : PAR_OK));
-    if (!*run) return PAR_OK;
+                             bool goes_on, bool *own, par_problems *notes) {
+    PAR_REQUIRE(world && owner && path && run && own && notes && strlen(run) < PAR_RUN_ID);
+    par_status st = owner->first && goes_on ? go_on(owner, path, notes) : PAR_OK;
+    PAR_TRY(par_comm_agree(world, st));
     int32_t inside = owner->first && par__own_step(owner->directory, path) >= 0;
     PAR_TRY(par_comm_broadcast(world, &inside, 1, PAR_I32, 0, tag, NULL, NULL));
-    strcpy(inside ? owner->run : owner->parent, run);
+    *own = inside != 0;
+    if (*run) strcpy(*own ? owner->run : owner->parent, run);
     return PAR_OK;
 }

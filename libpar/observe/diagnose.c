@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hang.h"
@@ -11,6 +12,10 @@
 
 /* A rank whose watchdog was silent for so long, s, when the others' were not, had gone before. */
 static const double BEFORE_S = 1.2;
+/* Where watchdogs have looked within RECENT_NS, ranks may move: pages are read once more LOOK_S
+ * later. */
+static const int64_t RECENT_NS = 5000000000;
+static const double LOOK_S = 0.5;
 /* A signal that was longer ago than this, ns, was about something else. */
 static const int64_t TOLD_NS = 5000000000;
 
@@ -85,6 +90,32 @@ static void read_all(const char *directory, par__hang *h) {
         h->all_gone = told > 0 ? PAR__GONE_TOLD : PAR__GONE_UNTOLD;
 }
 
+static bool is_recent(const par__hang *h) {
+    int64_t now = par__date_nanoseconds();
+    for (int r = 0; r < h->size; r++) {
+        const par__seen *s = &h->ranks[r];
+        int64_t ago = now - s->page.beat;
+        if (s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED && ago >= 0 &&
+            ago < RECENT_NS)
+            return true;
+    }
+    return false;
+}
+
+/* A look at ranks that move shows no state that they were in together. */
+static par_status look_again(const char *directory, par__hang *h) {
+    const struct timespec pause = {.tv_nsec = (long)(1e9 * LOOK_S)};
+    int64_t *progress = malloc((size_t)h->size * sizeof *progress);
+    if (!progress) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d ranks", h->size);
+    for (int r = 0; r < h->size; r++) progress[r] = h->ranks[r].page.progress;
+    nanosleep(&pause, NULL);
+    read_all(directory, h);
+    for (int r = 0; r < h->size; r++)
+        if (h->ranks[r].page.progress != progress[r]) h->moved_s = LOOK_S;
+    free(progress);
+    return PAR_OK;
+}
+
 par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbytes) {
     PAR_REQUIRE(directory && text && nbytes > 0);
     par__hang h = {.size = size_of(directory)};
@@ -96,8 +127,9 @@ par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbyte
     h.ranks = calloc((size_t)h.size, sizeof *h.ranks);
     if (!h.ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pages", h.size);
     read_all(directory, &h);
-    par__hang_find(&h, -1);
-    par__hang_print(&h, 0, text, nbytes);
+    par_status st = is_recent(&h) ? look_again(directory, &h) : PAR_OK;
+    if (h.moved_s == 0) par__hang_find(&h, -1);
+    if (st == PAR_OK) par__hang_print(&h, 0, text, nbytes);
     free(h.ranks);
-    return PAR_OK;
+    return st;
 }

@@ -309,7 +309,9 @@ static void put_unknown(writer *w, const par__hang *h) {
 }
 
 static void put_culprits(writer *w, const par__hang *h, double waited_s) {
-    if (h->n_culprits == 0)
+    if (h->moved_s > 0)
+        put(w, "the run moves: some ranks went on within %.1f s", h->moved_s);
+    else if (h->n_culprits == 0)
         put(w, "no rank waits for one that does not arrive");
     else if (waited_s > 0)
         put(w, "nothing has moved for %.1f s: ", waited_s);

@@ -42,7 +42,8 @@ typedef struct {
 
 typedef struct {
     int size, n_culprits;
-    bool circle; /* culprits wait for each other */
+    bool circle;    /* culprits wait for each other */
+    double moved_s; /* within so long some did, and nobody is a culprit; 0: not looked at */
     par__all_gone all_gone;
     par__seen *ranks; /* [size] */
 } par__hang;

@@ -138,7 +138,7 @@ static void bucket(par_traffic *t, const par_traffic_run *run, int64_t n) {
     if (run->zero == 0 && run->reduce_dtype != PAR_F32) /* of any size direct, as the scatter is */
         add_scatter(&gradients, run->steps, shard * sent);
     if (run->zero > 0)
-        add_gather(&parameters, run->updates, shard * (int64_t)par_dtype_nbytes(run->dtype));
+        add_gather(&parameters, run->steps, shard * (int64_t)par_dtype_nbytes(run->dtype));
 }
 
 static int by_flat(const void *a, const void *b) {

@@ -74,10 +74,13 @@ static void look(par_watchdog *w, int rank, double now) {
     par__page_process(r, w->host);
     s->n_runs = r->runs ? s->n_runs + 1 : 0;
     r->silent_s = 1e-9 * (double)(par__date_nanoseconds() - r->page.beat);
-    double silent = w->params.timeout_s * SAMPLE;
-    if (strcmp(r->page.host, w->host) != 0 && now - s->beat_at > silent &&
-        now - s->beat_at > 5 * w->tick_s)
-        r->sign = PAR__RANK_STOPPED;
+    double silent = now - s->beat_at, least = w->params.timeout_s * SAMPLE;
+    if (strcmp(r->page.host, w->host) != 0) {
+        if (silent > least && silent > 5 * w->tick_s) r->sign = PAR__RANK_STOPPED;
+    } else if (r->sign == PAR__RANK_STOPPED &&
+               (silent < 0.8 * least || r->silent_s < w->params.timeout_s)) {
+        r->sign = PAR__RANK_ALIVE; /* for a moment, as a debugger does to look at it */
+    }
 }
 
 /* This one has not arrived, and nothing excuses it. */

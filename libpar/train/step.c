@@ -205,6 +205,7 @@ static par_status evaluate(par_trainer *t, const par_source *source, int64_t fir
         PAR_TRY(walk_forward(t, schedule, source, at, first + n, &sum));
         at += unit * schedule->m;
         left -= schedule->m;
+        t->eval_micros += schedule->m;
         t->failed[now].here = t->feed.failed != PAR_OK;
         PAR_TRY(par_comm_all_reduce(t->on.mesh->world, &t->failed[now].here, &t->failed[now].sum, 1,
                                     PAR_I32, tag, NULL, &t->failed[now].work));
@@ -218,6 +219,7 @@ static par_status evaluate(par_trainer *t, const par_source *source, int64_t fir
         poll.loss_sum = sum.loss_sum;
         poll.n_targets = sum.n_targets;
     }
+    t->evaluations++;
     PAR_TRY(par__poll_all(&t->vote, &poll));
     *loss = poll.n_targets > 0 ? poll.loss_sum / poll.n_targets : 0;
     return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->on.mesh->world, bad);

@@ -201,7 +201,9 @@ void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
                              .chunks = t->stage.n_chunks,
                              .params = registry->params,
                              .n_params = registry->n_params,
-                             .n_flat = registry->n_flat};
+                             .n_flat = registry->n_flat,
+                             .evaluations = t->evaluations,
+                             .eval_micros = t->eval_micros};
     for (int c = 0; c < t->stage.n_chunks; c++)
         for (int i = 0; i < t->stage.chunks[c].n_modules; i++) {
             int index = t->stage.chunks[c].first_index + i;

@@ -40,8 +40,9 @@ struct par_trainer {
     struct {
         int32_t here, sum; /* whether this rank's source failed; ranks where one did */
         par_work work;
-    } failed[2];      /* so far, as of this batch of an evaluation and of the one before */
-    bool has_weights; /* drawn, loaded or resumed */
+    } failed[2]; /* so far, as of this batch of an evaluation and of the one before */
+    int64_t evaluations, eval_micros; /* polls of them; micro-batches of a dp rank in them */
+    bool has_weights;                 /* drawn, loaded or resumed */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */

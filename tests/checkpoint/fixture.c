@@ -176,7 +176,8 @@ par_status fixture_resume(fixture *f, const char *path, par_owner *owner) {
     const par_checkpoint_about none = {0};
     PAR_TRY(par_checkpoint_load(f->world, path, &none, f->runs, FIXTURE_RUNS, &f->result));
     if (!*f->result.path) return PAR_OK;
-    PAR_TRY(par_owner_resumed(f->world, owner, f->result.path, f->result.run, &notes));
+    bool own;
+    PAR_TRY(par_owner_resumed(f->world, owner, f->result.path, f->result.run, true, &own, &notes));
     f->result.notes = notes;
     return PAR_OK;
 }

@@ -53,10 +53,7 @@ static par_status trained(par_transport *transport, const par_transformer_config
     run.T = config->tokens;
     run.C = config->channels;
     run.steps = STEPS;
-    run.updates = STEPS - vote.n_skipped;
     run.micros = (int64_t)STEPS * par_trainer_n_micro(trainer);
-    run.evaluations = 1;
-    run.eval_micros = EVALUATED / params->micro_batch / params->layout.size[PAR_DP];
     if (st == PAR_OK) st = par_traffic_predict(predicted, &run);
     par_trainer_destroy(&trainer);
     par_traffic_count(counted, par_transport_recorder(transport));

@@ -93,7 +93,7 @@ static par_status train(par_transport *transport, const par_transformer_config *
     par_trainer_traffic(trainer, &run);
     run.T = config->tokens;
     run.C = config->channels;
-    run.steps = run.updates = STEPS;
+    run.steps = STEPS;
     run.micros = (int64_t)STEPS * par_trainer_n_micro(trainer);
     run.evaluations = 1;
     run.eval_micros = EVALUATED;

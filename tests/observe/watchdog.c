@@ -4,7 +4,7 @@
  * made up here: who is at the end of the waiting, and when a circle is one. And from processes that
  * are killed: which one was gone first.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -108,6 +108,28 @@ static void computes(par_transport *transport) {
     heard h = {0};
     watch(transport, FAIL_FORWARD, true, false, &h);
     CHECK(h.called == 0, "a rank that computes is blamed: %s", h.report);
+}
+
+/* Nor is one that is stopped for a moment again and again, as debuggers do that look at it. */
+static void blinks(par_transport *transport) {
+    const struct timespec off = {.tv_nsec = 50000000}, on = {.tv_nsec = 100000000};
+    heard h = {0};
+    pid_t self = getpid(), child = -1;
+    volatile bool *over = mmap(NULL, sizeof *over, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* starts as 0 */
+    if (par_transport_rank(transport) == 2) child = fork();
+    while (child == 0) {
+        kill(self, SIGSTOP);
+        nanosleep(&off, NULL);
+        kill(self, SIGCONT);
+        nanosleep(&on, NULL);
+        if (*over || getppid() != self) _exit(0);
+    }
+    watch(transport, FAIL_FORWARD, true, false, &h);
+    *over = true;
+    if (child > 0) waitpid(child, NULL, 0);
+    munmap((void *)over, sizeof *over);
+    CHECK(h.called == 0, "a rank that is stopped for moments is blamed: %s", h.report);
 }
 
 static void reads(par_transport *transport) {
@@ -440,6 +462,7 @@ int main(int argc, char **argv) {
         {.name = "circle", .ranks = 1, .run_mpi = circle},
         {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
         {.name = "computes", .ranks = 4, .run_mpi = computes},
+        {.name = "blinks", .ranks = 4, .run_mpi = blinks},
         {.name = "reads", .ranks = 4, .run_mpi = reads},
         {.name = "mismatched", .ranks = 3, .run_mpi = mismatched},
     };

@@ -84,7 +84,6 @@ typedef struct {
     int n_params;
     int64_t n_flat;      /* elements of the flat space: bytes of PAR_MEM_GRADIENTS / 4 */
     int64_t steps;       /* voted on */
-    int64_t updates;     /* steps that changed the weights */
     int64_t micros;      /* micro-batches trained by a dp rank, over all steps */
     int64_t evaluations; /* calls of par_trainer_evaluate */
     int64_t eval_micros; /* micro-batches of a dp rank in all of them */
@@ -115,7 +114,8 @@ typedef struct {
  *   pp, pipeline backward      the same back.
  *   dp, gradients              per step: a reduce-scatter of every bucket; without ZeRO an
  *                              all-gather too.
- *   dp, parameters             ZeRO-1, per update: an all-gather of every bucket's weights.
+ *   dp, parameters             ZeRO-1, per step, a skipped one too, as only the device knows yet:
+ *                              an all-gather of every bucket's weights.
  *   SUM, partial gradients     per step: an all-reduce over SUM = tp, kv, tied of each run of such
  *                              parameters.
  *   control, vote              per step: all-gathers of the ballots, 72 bytes per rank, from the

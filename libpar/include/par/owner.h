@@ -14,6 +14,7 @@
 #ifndef PAR_OWNER_H
 #define PAR_OWNER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "par/comm.h"
@@ -54,16 +55,16 @@ PAR_API par_status par_owner_claim(par_comm *world, const par_owner_params *para
 
 /**
  * The run goes on from a checkpoint that was loaded: `path` of it, and the `run` that it carries
- * ("": none). If the checkpoint lies in the directory the run keeps that id. Later checkpoints,
- * which are not on its line any more, are set aside then: renamed into DIRECTORY/aside.00000001,
- * which readers pass over. `notes` (rank 0) say so. Else the run keeps its new id, and the other
- * one is its parent.
+ * ("": none). If the checkpoint lies in the directory, *own, the run keeps that id. If it goes_on,
+ * later checkpoints, which are not on its line any more, are set aside then: renamed into
+ * DIRECTORY/aside.00000001, which readers pass over. `notes` (rank 0) say so. Else the run keeps
+ * its new id, and the other one is its parent.
  *
- * Collective: on world; path and run equal on all ranks. Errors [agreed]: PAR_ERR_IO: one could
- * not be set aside; PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.
+ * Collective: on world; path, run and goes_on equal on all ranks. Errors [agreed]: PAR_ERR_IO: one
+ * could not be set aside; PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_owner_resumed(par_comm *world, par_owner *owner, const char *path,
-                                     const char *run, par_problems *notes);
+                                     const char *run, bool goes_on, bool *own, par_problems *notes);
 
 /** The run's id. Not collective. */
 PAR_API const char *par_owner_run(const par_owner *owner);

@@ -63,8 +63,9 @@ PAR_API void par_watchdog_told(par_watchdog *);
 PAR_API void par_watchdog_destroy(par_watchdog **watchdog);
 
 /**
- * What the pages of a directory say, as text: which rank did not arrive, and a line per rank. Works
- * for ranks that run, are stopped, or are gone. Not collective. Errors: PAR_ERR_IO when there is no
+ * What the pages of a directory say, as text: which rank did not arrive, or that the run moves, and
+ * a line per rank. Works for ranks that run, which are looked at for half a second, are stopped, or
+ * are gone. Not collective. Errors: PAR_ERR_IO when there is no
  * page in it; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbytes);
