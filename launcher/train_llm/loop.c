@@ -150,7 +150,8 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
 
 /* What comes behind the checkpoint that the run goes on from, and before the first step: the
  * validation, where a stop had left it out. The checkpoint is saved once more with it where it
- * decides something; and one of another directory is saved in this one if no step follows. */
+ * decides something; and one of another directory, of which the loss may be that of other data, is
+ * saved in this one if no step follows. */
 static par_status catch_up(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
                            const llm_beginning *from, llm_observer *o, position *at) {
     const llm_settings *s = &r->set;
@@ -162,12 +163,11 @@ static par_status catch_up(llm_run *r, const llm_world *w, const llm_data *d, pa
     if (stops) moment.validation = from->validation;
     if (st != PAR_OK && !stops) return save_before_end(r, w, d, trainer, at, st);
     double loss = d->n_validation ? moment.validation : moment.loss;
-    if (!stops && loss > 0) judge_loss(r, w, loss, at);
+    if (!stops && loss > 0 && (makes_up || from->own)) judge_loss(r, w, loss, at);
     bool ends = stops || at->low || from->step >= s->steps;
-    bool decides = s->keep_best || s->stop_at_loss > 0;
+    bool decides = from->own && (s->keep_best || s->stop_at_loss > 0);
     moment.goes_on = !ends;
-    if ((ends && at->saved != from->step) ||
-        (makes_up && !stops && decides && from->validation != moment.validation)) {
+    if ((ends && !from->own) || (decides && from->validation != moment.validation)) {
         at->saved = from->step;
         PAR_TRY(llm_checkpoint_save(r, w, d, trainer, &moment));
     }

@@ -201,7 +201,7 @@ void llm_run_print(const llm_run *r) {
 
 void llm_run_leave(void) {
     char path[LLM_DIRECTORY + 64];
-    if (!kept.run || kept.run->began) return;
+    if (!kept.run || kept.run->trains) return;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", kept.directory, names[i]);
         unlink(path);

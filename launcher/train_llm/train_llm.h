@@ -174,7 +174,7 @@ const char *llm_run_file(const llm_run *, const char *name);
 bool llm_run_holds(const llm_run *, const char *path);
 /* Its name, or why there is none; on rank 0. */
 void llm_run_print(const llm_run *);
-/* At the end: what was made for a run that never began goes. Not collective. */
+/* At the end: what was made for a training that never began goes. Not collective. */
 void llm_run_leave(void);
 
 /* config */

@@ -154,8 +154,9 @@ typedef struct {
 /* What computes what, as before a training. */
 static par_status begin(void *user, const par_trainer *trainer) {
     const verified *v = user;
+    PAR_TRY(llm_methods_report(v->run, v->world, trainer));
     v->run->began = true;
-    return llm_methods_report(v->run, v->world, trainer);
+    return PAR_OK;
 }
 
 par_status llm_verify(llm_run *r, llm_world *w, const llm_data *d) {
