@@ -162,21 +162,25 @@ bool llm_cost_step(const llm_run *r, const llm_world *w, int64_t step, int64_t n
     cost.step = step;
     cost.steps++, cost.all_steps++;
     cost.targets += n_targets, cost.all_targets += n_targets;
-    double money = cost.before.money + spent_now(r, w, now).money;
-    if (!cost.warned && s->budget > 0 && money >= 0.8 * s->budget) {
-        cost.warned = true;
-        llm_report_progress_clear();
-        printf("warning: %.0f %% of --budget %g are spent after step %lld; before all is, the run "
-               "%sends\n",
-               100 * money / s->budget, s->budget, (long long)step, s->save ? "saves and " : "");
-    }
     return now >= cost.recorded + RECORD_S;
+}
+
+static void warn(const llm_settings *s, double money) {
+    if (cost.warned || money < 0.8 * s->budget) return;
+    cost.warned = true;
+    llm_report_progress_clear();
+    printf("warning: %.0f %% of --budget %g are spent after step %lld; before all is, the run "
+           "%sends\n",
+           100 * money / s->budget, s->budget, (long long)cost.step, s->save ? "saves and " : "");
 }
 
 bool llm_cost_lasts(const llm_run *r, const llm_world *w, double *left, double *whole) {
     double now = llm_world_seconds(), budget = r->set.budget;
+    if (budget <= 0) return false;
+    read_meter(now); /* a validation may take long */
     double money = spent_now(r, w, now).money, pace = money / (now - w->start);
-    if (budget <= 0 || !(pace > 0)) return false;
+    if (!(pace > 0)) return false;
+    warn(&r->set, cost.before.money + money);
     *left = (budget - cost.before.money - money) / pace;
     *whole = budget / pace;
     return true;
