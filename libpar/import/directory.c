@@ -33,6 +33,8 @@ static par_status open_config(par_import *import) {
     if (st == PAR_OK) {
         st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family,
                                &import->config);
+        if (st == PAR_OK)
+            st = par__kept_parse(path, (const char *)map.data, map.nbytes, import->kept);
         st = par__map_end(&map, path, st);
     } else if (!par__directory_exists(import->directory)) {
         st = par_error_set(st, "%s; legal: a folder that is here (nothing is fetched from a hub)",
@@ -59,19 +61,6 @@ static par_status read_ends(par_import *import) {
         }
         free(path);
     }
-    return st;
-}
-
-static par_status read_kept(par_import *import) {
-    par__map map;
-    char *path = join(import->directory, "config.json");
-    if (!path) return no_memory(import->directory);
-    par_status st = par__map_open(path, &map);
-    if (st == PAR_OK) {
-        st = par__kept_parse(path, (const char *)map.data, map.nbytes, import->kept);
-        st = par__map_end(&map, path, st);
-    }
-    free(path);
     return st;
 }
 
@@ -180,7 +169,6 @@ par_status par_import_open(const char *directory, par_import **out) {
     if (st == PAR_OK) st = open_weights(import);
     if (st == PAR_OK) st = par__import_check(import);
     if (st == PAR_OK) st = read_ends(import);
-    if (st == PAR_OK) st = read_kept(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;
