@@ -17,14 +17,8 @@
 
 static fixture f;
 
-static bool cannot(void) {
-    const char *missing = par_checkpoint_missing();
-    if (missing) harness_skip("%s", missing);
-    return missing != NULL;
-}
-
 static void round_trip(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_load(&f));
     CHECK(!*f.result.path && fixture_poisoned(&f), "something was loaded from an empty directory");
@@ -57,7 +51,7 @@ static bool detected(const char *what, size_t at) {
 
 /* All 255 other values of a byte would be 255 times as slow: one bit, then all bits. */
 static void flips(const char *name) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     size_t n = 0;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 7, 0));
@@ -88,7 +82,7 @@ static void flips_shard(void) {
 }
 
 static void lengths(const char *name) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     size_t n = 0;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 7, 0));
@@ -127,7 +121,7 @@ static void spoil(int64_t step, const char *name) {
 }
 
 static void fallback(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     for (int64_t step = 1; step <= 3; step++) CHECK_OK(fixture_save(&f, step, 0));
     spoil(3, "manifest.json");
@@ -166,7 +160,7 @@ static void spoil_b(int64_t step) {
 /* Runs that may be overwritten are filled while blocks are verified: a damaged checkpoint may leave
  * something in them, the older one then all. What is optional is not touched before. */
 static void overwrite(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     const par_checkpoint_about about = {.overwrite = true};
     fixture_open(&f);
     for (int64_t step = 1; step <= 2; step++) CHECK_OK(fixture_save(&f, step, 0));
@@ -192,7 +186,7 @@ static void overwrite(void) {
 }
 
 static void keep(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     for (int64_t step = 10; step <= 50; step += 10) {
         CHECK_OK(fixture_save(&f, step, 2));
@@ -215,7 +209,7 @@ static void keep(void) {
 }
 
 static void refused(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 5, 1));
     const par_checkpoint_pair model = {"model", "three arrays", PAR_CHECKPOINT_EQUAL};
@@ -258,7 +252,7 @@ static void refused(void) {
 }
 
 static void nonfinite(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     const double losses[] = {NAN, INFINITY};
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 5, 1));
@@ -275,7 +269,7 @@ static void nonfinite(void) {
 /* The manifest says where a data set lies; h5dump must find the same numbers by HDF5's own
  * rules. */
 static void read_by_h5dump(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     if (system("h5dump --version >/dev/null 2>&1") != 0) {
         harness_skip("no h5dump here (package hdf5-tools)");
         return;

@@ -136,12 +136,6 @@ INTERPOSE_OPEN(open64)
 
 static fixture f;
 
-static bool cannot(void) {
-    const char *missing = par_checkpoint_missing();
-    if (missing) harness_skip("%s", missing);
-    return missing != NULL;
-}
-
 static void arm(long until, int error, bool for_good) {
     fault.until = until;
     fault.error = error;
@@ -202,7 +196,7 @@ static bool save_failing(long n, int error, bool for_good, bool again) {
 }
 
 static void every_call(int error, bool for_good, bool again) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     long n = 0;
     while (!harness_failed() && save_failing(n, error, for_good, again)) n++;
     CHECK(n >= 20, "only %ld calls were seen: the program's own do not stand before libc's", n);
@@ -228,7 +222,7 @@ static void short_writes(void) {
 
 /* EINTR, once, in a write is not a failure of the save. */
 static void eintr(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     bool reached = true;
     for (long n = 0; reached && !harness_failed(); n++)
         reached = save_failing(n, EINTR, false, false);
@@ -274,7 +268,7 @@ static bool save_killed(long n, bool again) {
 }
 
 static void killed_at_every_call(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     for (int again = behind; again < 2; again++) {
         long n = 0;
         while (!harness_failed() && save_killed(n, again)) n++;
@@ -341,7 +335,7 @@ static int64_t saves_take_ns(void) {
 
 /* 50 times, or PAR_KILLS (the long form is 1000); PAR_SEED repeats them. */
 static void killed_at_random(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     const char *count = getenv("PAR_KILLS"), *seed = getenv("PAR_SEED");
     uint64_t from = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
     int n = count ? atoi(count) : 50, under_way = 0;
@@ -357,7 +351,7 @@ static void killed_at_random(void) {
 /* What fails in the thread is the error of the synchronous save, with its words; a state that is
  * not finite leaves nothing. */
 static void not_finite_behind(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 1));
     par_checkpoint_saving *saving = NULL;
@@ -408,13 +402,13 @@ static void broken_in_stage(int stage, int saved, int last) {
 }
 
 static void broken_behind(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     for (int stage = 0; stage <= 5 && !harness_failed(); stage++) broken_in_stage(stage, 3, 5);
 }
 
 /* A limit on the size of files, as a quota: writes beyond it fail with EFBIG. */
 static void file_size_limit(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     struct rlimit old, small;
     getrlimit(RLIMIT_FSIZE, &old);
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
@@ -435,7 +429,7 @@ static void file_size_limit(void) {
 
 /* The data is on the disk and has its name: a folder that cannot be synced is not an error. */
 static void no_folder_sync(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     fault.no_folder_sync = true;
     fault.n_folder_syncs = 0;
@@ -449,7 +443,7 @@ static void no_folder_sync(void) {
 
 /* `latest` is a hint: a save that cannot write it is a save, with a note. */
 static void no_latest(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     char path[600];
     fixture_open(&f);
     snprintf(path, sizeof path, "%s/latest", f.directory);
@@ -471,7 +465,7 @@ static par_status save_large(const char *directory, float *data, int64_t step) {
 
 /* 1.6 MiB hold one checkpoint of 1 MiB and not a second beside it. */
 static void small_disk(void) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     if (mount("tmpfs", f.directory, "tmpfs", 0, "size=1600k") != 0) {
         harness_skip("no tmpfs can be mounted here: %s", strerror(errno));

@@ -15,17 +15,11 @@
 
 static fixture f;
 
-static bool cannot(void) {
-    const char *missing = par_checkpoint_missing();
-    if (missing) harness_skip("%s", missing);
-    return missing != NULL;
-}
-
 static void branch(void) {
     char run[PAR_RUN_ID];
     size_t n;
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     snprintf(run, sizeof run, "%s", par_owner_run(owner));
@@ -66,7 +60,7 @@ static void elsewhere(void) {
     char run[PAR_RUN_ID];
     fixture other;
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     snprintf(run, sizeof run, "%s", par_owner_run(owner));
@@ -88,7 +82,7 @@ static void elsewhere(void) {
 /* Checkpoints without a run, or of another: not this owner's to remove. */
 static void others_stay(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 0));
     CHECK_OK(fixture_save(&f, 2, 0));
@@ -107,7 +101,7 @@ static void others_stay(void) {
  * a folder of another name that ends the same way is somebody's. */
 static void from_aside(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     for (int64_t step = 1; step <= 3; step++) CHECK_OK(fixture_keep(&f, owner, step, 0, 0, 0, 0));
@@ -132,7 +126,7 @@ static void from_aside(void) {
 static void which_stay(void) {
     static const double validation[] = {0, 3, 1.5, 2, 1.5, 0, 2.5, NAN, 4};
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     for (int64_t step = 1; step <= 8; step++)
@@ -148,7 +142,7 @@ static void which_stay(void) {
 static void non_finite(void) {
     static uint16_t half[9000];
     par_checkpoint_run more[FIXTURE_RUNS + 1];
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 1));
     const par_checkpoint_params params = {

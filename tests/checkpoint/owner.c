@@ -26,12 +26,6 @@
 
 static fixture f;
 
-static bool cannot(void) {
-    const char *missing = par_checkpoint_missing();
-    if (missing) harness_skip("%s", missing);
-    return missing != NULL;
-}
-
 static void sleep_us(long us) {
     nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
 }
@@ -63,7 +57,7 @@ static void end_child(pid_t child) {
 static void second_run(void) {
     char pid[64];
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     pid_t child = start_owner();
     snprintf(pid, sizeof pid, "another run is its owner (process %d on host ", (int)child);
@@ -105,7 +99,7 @@ static void said(void *user, const char *line) {
 /* An owner of which only the file can be seen. Its time, long ago or to come, means nothing. */
 static void other_host(void) {
     static const time_t times[] = {1, 4000000000};
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     for (int i = 0; i < 2; i++) {
         par_owner *owner = NULL;
         fixture_open(&f);
@@ -137,7 +131,7 @@ static void other_host(void) {
 /* One that was killed between making its file and writing it. */
 static void half_written(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     fixture_write(fixture_in(&f, "owner.00000001"), "libpar ow", 9);
     CHECK_OK(fixture_claim(&f, NULL, 0.01, &owner));
@@ -148,7 +142,7 @@ static void half_written(void) {
 
 static void old_directory(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 40, 0));
     CHECK_FAILS(fixture_claim(&f, NULL, 0, &owner), PAR_ERR_OPTION,
@@ -176,7 +170,7 @@ static void old_directory(void) {
 /* An owner that was stopped until another took over saves nothing, and takes nothing away. */
 static void lost_claim(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     CHECK_OK(fixture_keep(&f, owner, 1, 0, 0, 0, 0));
@@ -196,7 +190,7 @@ static void lost_claim_behind(void) {
     par_owner *owner = NULL;
     par_checkpoint_saving *saving = NULL;
     bool ended = false;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
     CHECK_OK(fixture_keep(&f, owner, 1, 0, 0, 0, 0));
@@ -278,7 +272,7 @@ static bool comes_past(unsigned long long beat) {
 static void no_replace(void) {
     par_owner *owner = NULL;
     char latest[64] = "";
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     no_replacing = true;
     n_said = 0;
@@ -313,7 +307,7 @@ static void told(void *user, const char *line) {
  * it can. */
 static void not_renewed(void) {
     par_owner *owner = NULL;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     n_told = 0;
     const par_owner_params params = {.directory = f.directory, .beat_s = 0.01, .print = told};
@@ -354,7 +348,7 @@ static void save_on(void) {
 /* While another process saves and keeps one checkpoint alone, what is listed is gone soon. */
 static void read_beside(void) {
     enum { LOADS = 100 };
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 1));
     pid_t other = fork();
@@ -454,7 +448,7 @@ static void interleave(int i) {
 static void two_jobs(void) {
     const char *asked = getenv("PAR_INTERLEAVINGS");
     int n = asked ? atoi(asked) : 20, refused = 0;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         harness_skip("no shared memory");

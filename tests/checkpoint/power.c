@@ -44,12 +44,6 @@ typedef struct {
     char why[1024]; /* of the first bad one */
 } loss;
 
-static bool cannot(void) {
-    const char *missing = par_checkpoint_missing();
-    if (missing) harness_skip("%s", missing);
-    return missing != NULL;
-}
-
 static uint64_t seed(void) {
     static uint64_t is;
     const char *text = getenv("PAR_SEED");
@@ -229,7 +223,7 @@ static void finish(loss *l, const char *name) {
 }
 
 static void run(const char *name, bool again, bool behind, int keep, int again_every) {
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     loss l;
     prepare(&l, again, behind, keep);
     l.again_every = again_every;
@@ -260,7 +254,7 @@ static void twice(void) {
 static void dropped_sync(void) {
     char number[16];
     bool more = true;
-    if (cannot()) return;
+    if (fixture_cannot()) return;
     for (int i = 0; more && !harness_failed(); i++) {
         loss l;
         prepare(&l, false, false, 1);
