@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,9 +110,9 @@ static void check_reader(const char *attempt, bool ended) {
 }
 
 /* The launcher in a process group of its own, so that Ctrl-C comes here alone. Its own messages go
- * to a file; its status is returned. */
+ * to a file; its status is returned, and in `*killed` when a user had the job killed. */
 static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
-                          int ranks) {
+                          int ranks, double *killed) {
     int status = 0, sent = 0;
     char file[RUN_PATH];
     double looked = par_tool_seconds(), failed = 0; /* when ranks were looked at, one failed */
@@ -148,6 +149,7 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
                         ? "asked to end: after this step, with a checkpoint; Ctrl-C once more "
                           "kills"
                         : "killing the job");
+            if (sent == 1) *killed = par_tool_date();
             kill(child, sent++ == 0 ? l->stop : l->kill);
         }
         if (par_tool_seconds() > looked + 1) {
@@ -204,7 +206,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
     }
     signal(SIGPIPE, SIG_IGN); /* the job outlives who reads its output */
     for (int64_t left = s->restarts;; left--) {
-        double begin = par_tool_seconds();
+        double begin = par_tool_seconds(), killed = INFINITY;
         run_words words = {0};
         par_status st = make_attempt(directory, attempt);
         if (st != PAR_OK) {
@@ -218,11 +220,12 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         if (file) fprintf(file, "%s\n", command);
         if (file) fclose(file);
         free(command);
-        int status = start_and_wait(l, &words, attempt, (int)s->ranks);
+        int status = start_and_wait(l, &words, attempt, (int)s->ranks, &killed);
         run_words_free(&words);
         /* of another program, that code is a failure unless it was asked to end */
         bool may_stop = asked || run_is_train_llm(s);
-        code = run_report(attempt, (int)s->ranks, status, par_tool_seconds() - begin, may_stop);
+        code = run_report(attempt, (int)s->ranks, status, par_tool_seconds() - begin, may_stop,
+                          killed);
         /* bad options or input, inf and NaN, and a signal's end are not mended by starting again */
         bool crash = code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
         if (!crash || left == 0 || asked) return code;

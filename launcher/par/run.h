@@ -126,8 +126,9 @@ void run_output_show(run_output *o, bool last);
 void run_output_destroy(run_output **o);
 
 /* To stderr: who failed first, how, where, its last lines. Returns the job's exit code. `may_stop`:
- * RUN_STOPPED is the end of a job that was asked to end, and no failure. */
-int run_report(const char *directory, int ranks, int launcher_status, double seconds,
-               bool may_stop);
+ * RUN_STOPPED is the end of a job that was asked to end, and no failure. `killed`: when a user had
+ * it killed, on this host's clock; infinite: never. */
+int run_report(const char *directory, int ranks, int launcher_status, double seconds, bool may_stop,
+               double killed);
 
 #endif

@@ -1,5 +1,7 @@
 /* What is said of a job that failed: one block, with the rank that failed first. */
 #define _GNU_SOURCE
+#include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +104,7 @@ static int show_cause(const char *directory, int ranks, const run_rank_status *f
 }
 
 int run_report(const char *directory, int ranks, int launcher_status, double seconds,
-               bool may_stop) {
+               bool may_stop, double killed) {
     run_rank_status first = {0};
     char path[RUN_PATH], how[256];
     int at = -1;
@@ -117,8 +119,13 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
     if (at < 0 && code == 0) return 0;
     if (at >= 0 && first.code == RUN_STOPPED && may_stop) return RUN_STOPPED;
     fflush(stdout);
-    fprintf(stderr, "par run: the job failed after %.1f s\n", seconds);
-    if (at < 0) {
+    bool was_killed = isfinite(killed) && (at < 0 || first.ended_s >= killed);
+    fprintf(stderr, was_killed ? "par run: the job was killed after %.1f s, as it was asked twice\n"
+                               : "par run: the job failed after %.1f s\n",
+            seconds);
+    if (was_killed) {
+        code = 128 + (first.signal ? first.signal : SIGKILL);
+    } else if (at < 0) {
         fprintf(stderr, "  no rank said how it ended; the launcher ended with %d and said:\n",
                 code);
         snprintf(path, sizeof path, "%.900s/launcher.err", directory);
