@@ -103,8 +103,8 @@ static int show_cause(const char *directory, int ranks, const run_rank_status *f
     return 0;
 }
 
-int run_report(const char *directory, int ranks, int launcher_status, double seconds,
-               bool may_stop, double killed) {
+int run_report(const char *directory, int ranks, int launcher_status, double seconds, bool may_stop,
+               double killed) {
     run_rank_status first = {0};
     char path[RUN_PATH], how[256];
     int at = -1;
@@ -120,8 +120,9 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
     if (at >= 0 && first.code == RUN_STOPPED && may_stop) return RUN_STOPPED;
     fflush(stdout);
     bool was_killed = isfinite(killed) && (at < 0 || first.ended_s >= killed);
-    fprintf(stderr, was_killed ? "par run: the job was killed after %.1f s, as it was asked twice\n"
-                               : "par run: the job failed after %.1f s\n",
+    fprintf(stderr,
+            was_killed ? "par run: the job was killed after %.1f s, as it was asked twice\n"
+                       : "par run: the job failed after %.1f s\n",
             seconds);
     if (was_killed) {
         code = 128 + (first.signal ? first.signal : SIGKILL);
