@@ -36,19 +36,6 @@ static const char *layout_of(const par_checkpoint *c, char text[64]) {
     return *text ? text : "-";
 }
 
-/* Is every rank's file there, and do they have as many bytes as the manifest says, in sum? */
-static bool sizes_fit(const par_checkpoint_result *info) {
-    char path[1100];
-    struct stat file;
-    int64_t sum = 0;
-    for (int rank = 0; rank < info->n_ranks; rank++) {
-        snprintf(path, sizeof path, "%s/rank_%05d.h5", info->path, rank);
-        if (stat(path, &file) != 0) return false;
-        sum += file.st_size;
-    }
-    return sum == info->nbytes;
-}
-
 static const char *loss_text(double loss, bool known, char text[32]) {
     if (known)
         snprintf(text, 32, "%.4f", loss);
@@ -68,9 +55,10 @@ static int print_table(const checkpoint_settings *s, const checkpoint_paths *lis
         const char *path = list->paths[i], *slash = strrchr(path, '/');
         const par_checkpoint *c = checkpoints[i];
         const par_checkpoint_result *info = par_checkpoint_info(c);
-        bool whole = c && !damage[i] && sizes_fit(info);
+        bool fits = c && !damage[i] && par_checkpoint_sizes(c) == PAR_OK;
+        const char *why = damage[i] ? damage[i] : c && !fits ? par_error() : "";
         bool trained = c && !checkpoint_value(c, CHECKPOINT_ORIGIN);
-        if (!whole && checkpoint_is_gone(path)) {
+        if (!fits && checkpoint_is_gone(path)) {
             printf("%-17s  was removed meanwhile\n", slash ? slash + 1 : path);
             continue;
         }
@@ -79,13 +67,11 @@ static int print_table(const checkpoint_settings *s, const checkpoint_paths *lis
                c ? info->n_ranks : 0, c ? layout_of(c, layout) : "-",
                loss_text(c ? info->loss : 0, trained, loss),
                loss_text(c ? info->validation : 0, c && info->validation != 0, validation),
-               !whole      ? "damaged"
+               !fits       ? "damaged"
                : s->verify ? "verified"
                            : "complete");
-        if (damage[i]) printf("  damaged: %s\n", damage[i]);
-        if (!whole && !damage[i])
-            printf("  damaged: a rank's file is missing, or has another size\n");
-        if (!whole) code = CHECKPOINT_FOUND;
+        if (*why) printf("  damaged: %s\n", why);
+        if (!fits) code = CHECKPOINT_FOUND;
     }
     return code;
 }

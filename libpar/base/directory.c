@@ -21,15 +21,20 @@ par_status par__path(char out[PAR__PATH], const char *directory, const char *nam
     return PAR_OK;
 }
 
-bool par__directory_exists(const char *path) {
+par_status par__directory_exists(const char *path, bool *there) {
     struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    int failed = stat(path, &info);
+    *there = failed == 0 && S_ISDIR(info.st_mode);
+    return failed == 0 || errno == ENOENT || errno == ENOTDIR ? PAR_OK
+                                                              : par__read_error(path, "looked at");
 }
 
 par_status par__make_directory(const char *path) {
     if (mkdir(path, 0777) == 0) return par__sync_parent(path);
     int error = errno;
-    if (par__directory_exists(path)) return PAR_OK;
+    bool there;
+    PAR_TRY(par__directory_exists(path, &there));
+    if (there) return PAR_OK;
     if (error == EEXIST)
         PAR_FAIL(PAR_ERR_IO, "%s: exists and is not a directory; legal: the name of a directory",
                  path);
@@ -51,16 +56,39 @@ par_status par__make_directories(const char *path) {
     return st == PAR_OK ? par__make_directory(path) : st;
 }
 
+par_status par__list_open(const char *path, DIR **out) {
+    *out = opendir(path);
+    return *out || errno == ENOENT ? PAR_OK : par__read_error(path, "opened");
+}
+
+par_status par__list_next(DIR **folder, const char *path, const char **name) {
+    struct dirent *e;
+    do {
+        errno = 0;
+        e = *folder ? readdir(*folder) : NULL;
+    } while (e && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0));
+    *name = e ? e->d_name : NULL;
+    if (e || !*folder) return PAR_OK;
+    par_status st = errno ? par__read_error(path, "listed") : PAR_OK;
+    closedir(*folder);
+    *folder = NULL;
+    return st;
+}
+
 par_status par__remove_directory(const char *path) {
-    DIR *d = opendir(path);
-    par_status st = PAR_OK;
-    if (!d) return errno == ENOENT ? PAR_OK : par__write_error(path, "opened");
-    for (struct dirent *e; (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        if (unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
+        return unlink(path) == 0 ? PAR_OK : par__write_error(path, "removed");
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT ? PAR_OK : par__write_error(path, "opened");
+    DIR *d = fdopendir(fd);
+    const char *name;
+    par_status st = d ? PAR_OK : par__write_error(path, "opened"), listed = PAR_OK;
+    if (!d) close(fd);
+    while (d && (listed = par__list_next(&d, path, &name)) == PAR_OK && name)
+        if (unlinkat(dirfd(d), name, 0) != 0 && errno != ENOENT)
             st = par__write_error(path, "emptied");
-    }
-    closedir(d);
+    if (st == PAR_OK) st = listed;
     if (rmdir(path) != 0 && st == PAR_OK) st = par__write_error(path, "removed");
     return st;
 }

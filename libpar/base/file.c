@@ -40,9 +40,11 @@ par_status par__write_error(const char *path, const char *verb) {
                          par__write_remedy(error));
 }
 
-bool par__file_exists(const char *path) {
+par_status par__file_exists(const char *path, bool *there) {
     struct stat info;
-    return stat(path, &info) == 0;
+    *there = stat(path, &info) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR ? PAR_OK
+                                                         : par__read_error(path, "looked at");
 }
 
 int par__rename_over(const char *from, const char *to) {

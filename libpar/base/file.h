@@ -24,7 +24,8 @@ par_status par__write_error(const char *path, const char *verb);
 /* "; " and what to do about an error of writing, or "". */
 const char *par__write_remedy(int error);
 
-bool par__file_exists(const char *path);
+/* PAR_ERR_IO: nobody knows, as the folder or its server cannot be asked; it is not `there` then. */
+par_status par__file_exists(const char *path, bool *there);
 
 /* As rename of a file, also on file systems that give no name that is taken (EEXIST): there the
  * file of that name goes first. */

@@ -12,10 +12,11 @@ size_t par_utf8_length(const void *bytes, size_t n) {
 void par_utf8_clean(char *text) {
     size_t n = strlen(text);
     for (size_t i = 0, k; i < n; i += k) {
+        size_t control = par__control_length(text + i);
         k = par__utf8_length(text + i, n - i);
-        if (k > 0) continue;
-        text[i] = '?';
-        k = 1;
+        if (k > 0 && control == 0) continue;
+        k = control ? control : 1;
+        memset(text + i, '?', k);
     }
 }
 

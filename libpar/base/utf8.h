@@ -30,10 +30,25 @@ static inline size_t par__utf8_length(const void *bytes, size_t n) {
     return k;
 }
 
+/* Bytes of the control character at the front, 0: there is none. Terminals obey them: those of
+ * ASCII but the ends of lines and tabulators, and those that UTF-8 writes as two bytes. */
+static inline size_t par__control_length(const char *text) {
+    unsigned char c = (unsigned char)text[0], next = c ? (unsigned char)text[1] : 0;
+    if (c == 0xC2 && next >= 0x80 && next < 0xA0) return 2;
+    return (c > 0 && c < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+}
+
 static inline bool par__is_utf8(const char *text) {
     size_t n = strlen(text), k = 1;
     for (size_t i = 0; i < n && k > 0; i += k) k = par__utf8_length(text + i, n - i);
     return k > 0;
+}
+
+/* The same without control characters. */
+static inline bool par__is_plain(const char *text) {
+    for (const char *c = text; *c; c++)
+        if (par__control_length(c)) return false;
+    return par__is_utf8(text);
 }
 
 #endif

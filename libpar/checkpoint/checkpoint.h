@@ -12,6 +12,8 @@
 #include "libpar/base/directory.h"
 #include "par/checkpoint.h"
 
+/* Of a step, whose name has eight digits. */
+enum { PAR__STEP_MAX = 99999999 };
 enum { PAR__HASH = 33, PAR__TEXT = 4096, PAR__NAME = 64, PAR__RECTS = 3 };
 /* A larger manifest is refused before it is read. */
 #define PAR__MANIFEST_MAX ((int64_t)1 << 30)
@@ -138,11 +140,12 @@ par_status par__list(const char *directory, int64_t **steps, int *n);
 /* "DIRECTORY/step_NNNNNNNN.old": a checkpoint that was set aside while another takes its name. */
 #define PAR__ASIDE ".old"
 par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
-bool par__same_folder(const char *a, const char *b);
+/* Of this and the next, PAR_ERR_IO: nobody knows, as one of them cannot be asked. */
+par_status par__same_folder(const char *a, const char *b, bool *same);
 /* The step of the checkpoint `path` if that is one in the directory, under its own name or as one
  * that was set aside there for another of its step; -1 for anything else: a link, a copy under
  * another name, what lies elsewhere. */
-int64_t par__own_step(const char *directory, const char *path);
+par_status par__own_step(const char *directory, const char *path, int64_t *step);
 /* `latest` is a hint for people and scripts: readers look for themselves. */
 par_status par__write_latest(const char *directory, const char *name);
 
@@ -198,6 +201,8 @@ par_status par__copies_check(const char *directory, const par_checkpoint *conten
 
 /* open.c: index.h5 has the manifest's digest. Without libhdf5. */
 par_status par__index_verify_digest(const par_checkpoint *c);
+/* As par_checkpoint_verify, with a pulse, or NULL. */
+par_status par__verify_part(const par_checkpoint *c, int rank, par__pulse *pulse);
 
 /* read.c: blocks of files into runs. */
 typedef struct {
@@ -241,7 +246,8 @@ void par__empty_renamed(const char *directory, int rank, int n_ranks);
 void par__remove_temporary(const char *directory, bool all, par_problems *notes);
 
 /* replace.c: put right what a save left that was killed while a checkpoint was set aside. What goes
- * gets a temporary name. */
-par_status par__settle_aside(const char *directory);
+ * gets a temporary name. `whole`: the name of a step whose own one has just been read back; NULL:
+ * none. pulse: or NULL. */
+par_status par__settle_aside(const char *directory, const char *whole, par__pulse *pulse);
 
 #endif

@@ -5,7 +5,6 @@
  * that a living owner may just have made.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -99,19 +98,20 @@ const char *par__claimant_text(const par__claimant *c, char text[320]) {
 /* ---- files ---- */
 
 par_status par__claim_highest(const char *directory, int *number, int *n) {
+    par_status st;
+    DIR *d;
+    const char *name;
     *number = *n = 0;
-    DIR *d = opendir(directory);
-    if (!d) return par__read_error(directory, "opened");
-    for (struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0) continue;
+    PAR_TRY(par__list_open(directory, &d));
+    while ((st = par__list_next(&d, directory, &name)) == PAR_OK && name) {
+        if (strncmp(name, PREFIX, strlen(PREFIX)) != 0) continue;
         char *end;
-        long found = strtol(e->d_name + strlen(PREFIX), &end, 10);
+        long found = strtol(name + strlen(PREFIX), &end, 10);
         if (*end || found <= 0 || found > 99999999) continue;
         ++*n;
         if (found > *number) *number = (int)found;
     }
-    closedir(d);
-    return PAR_OK;
+    return st;
 }
 
 par_status par__claim_path(const char *directory, int number, char out[PAR__PATH]) {
@@ -126,10 +126,10 @@ par_status par__claim_read(const char *path, bool *read, char text[PAR__CLAIM_TE
     size_t nbytes = 0;
     *out = (par__claimant){0};
     text[0] = 0;
-    *read = par__file_exists(path);
+    PAR_TRY(par__file_exists(path, read));
     if (!*read) return PAR_OK;
     par_status st = par__read_file(path, PAR__CLAIM_TEXT - 1, &data, &nbytes);
-    if (st != PAR_OK && !par__file_exists(path)) {
+    if (st != PAR_OK && access(path, F_OK) != 0 && errno == ENOENT) { /* gone meanwhile */
         *read = false;
         return PAR_OK;
     }
@@ -179,15 +179,28 @@ par_status par__claim_renew(const char *path, const par__claimant *c) {
 
 /* ---- life ---- */
 
-par__life par__claim_judge(const char *path, const par_owner_params *params, par__claimant *who) {
-    enum { BEATS = 9, LOOKS = 100 };
-    char before[PAR__CLAIM_TEXT], now[PAR__CLAIM_TEXT], name[320], line[PAR__PATH + 512];
-    bool there;
-    if (par__claim_read(path, &there, before, who) != PAR_OK) there = true;
-    if (!there) return PAR__GONE;
-    if (who->pid && is_here(who)) return par__claimant_dead(who) ? PAR__DEAD : PAR__ALIVE;
+/* As par__claim_read; without knowing what it says, nobody may take the directory. */
+static par_status read_to_judge(const char *path, bool *there, char text[PAR__CLAIM_TEXT],
+                                par__claimant *who) {
+    if (par__claim_read(path, there, text, who) == PAR_OK) return PAR_OK;
+    PAR_FAIL(
+        PAR_ERR_IO,
+        "%s: so nobody knows whether that run lives; legal: another directory, or, if you know "
+        "that it does not, to remove that file",
+        par_error());
+}
+
+par_status par__claim_judge(const char *path, const par_owner_params *params, par__life *life,
+                            char text[PAR__CLAIM_TEXT], par__claimant *who) {
+    enum { LOOKS = 100 };
+    char now[PAR__CLAIM_TEXT], name[320], line[PAR__PATH + 512];
+    bool there, here;
+    PAR_TRY(read_to_judge(path, &there, text, who));
+    here = there && who->pid && is_here(who);
+    *life = !there ? PAR__GONE : here && !par__claimant_dead(who) ? PAR__ALIVE : PAR__DEAD;
+    if (!there || here) return PAR_OK;
     double beat = who->beat_s > params->beat_s ? who->beat_s : params->beat_s;
-    double seconds = BEATS * beat, end = par__seconds() + seconds;
+    double seconds = PAR__BEATS * beat, end = par__seconds() + seconds;
     if (who->pid && params->print) {
         snprintf(
             line, sizeof line,
@@ -200,9 +213,9 @@ par__life par__claim_judge(const char *path, const par_owner_params *params, par
         double pause = seconds / LOOKS;
         nanosleep(&(struct timespec){(time_t)pause, (long)(1e9 * (pause - (double)(time_t)pause))},
                   NULL);
-        if (par__claim_read(path, &there, now, who) != PAR_OK) continue;
-        if (!there) return PAR__GONE;
-        if (strcmp(before, now) != 0) return PAR__ALIVE;
+        PAR_TRY(read_to_judge(path, &there, now, who));
+        *life = !there ? PAR__GONE : strcmp(text, now) != 0 ? PAR__ALIVE : PAR__DEAD;
+        if (*life != PAR__DEAD) return PAR_OK;
     }
-    return PAR__DEAD;
+    return PAR_OK;
 }

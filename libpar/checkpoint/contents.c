@@ -99,7 +99,7 @@ static par_status parse_run(par_checkpoint *c, const char *path, json_t *entry, 
     s->span.offset = at;
     s->span.nbytes = n * (int64_t)par_dtype_nbytes(r->dtype);
     s->span.block = block ? block : s->span.nbytes;
-    if (s->span.block > PAR__BLOCK_MAX) return bad(path, "blocks above 1 GiB");
+    if (block > PAR__BLOCK_MAX) return bad(path, "blocks above 1 GiB");
     int64_t most = s->span.nbytes < s->span.block ? s->span.nbytes : s->span.block;
     if (most > c->block) c->block = most;
     return keep_hashes(c, path, hashes, hash, &s->span);

@@ -1,7 +1,9 @@
 /* The head of a manifest: numbers, the index, and the pairs that say what the run was. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/utf8.h"
 #include "libpar/checkpoint/contents.h"
 
 static const char *const formats[] = {"libpar checkpoint 1", "libpar checkpoint 2"};
@@ -55,6 +57,8 @@ static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
         if (json_unpack(entry, "[sss]", &name, &value, &class_of) != 0)
             PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: pair %zu is damaged", path, i);
         par_checkpoint_pair *p = &c->pairs[c->n_pairs];
+        if (!par__is_plain(name) || !par__is_plain(value))
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: pair %zu has control characters", path, i);
         p->name = par__contents_text(c, name, strlen(name));
         p->value = par__contents_text(c, value, strlen(value));
         if (!p->name || !p->value) PAR_FAIL(PAR_ERR_FORMAT, "%s: more text than it has", path);
@@ -64,6 +68,18 @@ static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
         c->n_pairs++;
     }
     return PAR_OK;
+}
+
+/* The name of a step's directory is that of the step: a copy under another one would be taken for
+ * what its name says, again and again. */
+static par_status check_step(const char *path, int64_t step) {
+    const char *slash = strrchr(path, '/'), *rest;
+    char own[PAR__NAME];
+    int64_t named = par__step_of(slash ? slash + 1 : path, &rest);
+    if (named < 0 || named == step || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return PAR_OK;
+    par__step_name(step, own);
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: holds step %lld, a copy under another name; legal: %s", path,
+             (long long)step, own);
 }
 
 static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_t *n_ranks) {
@@ -79,8 +95,14 @@ static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_
     if (json_unpack_ex(root, &error, 0, "{s:I,s:I,s:I,s:F,s:I}", "step", &step, "consumed",
                        &consumed, "updates", &updates, "loss", &c->info.loss, "ranks", &ranks) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: %s", path, error.text);
-    if (step < 0 || consumed < 0 || updates < 0 || ranks < 1 || ranks > INT32_MAX)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: a count below zero, or no rank", path);
+    if (step < 0 || step > PAR__STEP_MAX || consumed < 0 || consumed > INT64_MAX / 2 ||
+        updates < 0 || ranks < 1 || ranks > INT32_MAX)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: manifest: step %lld, %lld samples, %lld updates, %lld ranks; legal: steps to "
+                 "%d, no count below zero, samples that can be added to, a rank",
+                 path, (long long)step, (long long)consumed, (long long)updates, (long long)ranks,
+                 PAR__STEP_MAX);
+    PAR_TRY(check_step(path, step));
     c->info.step = step;
     c->info.consumed = consumed;
     c->info.updates = updates;
@@ -90,6 +112,8 @@ static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_
                     &c->info.validation) != 0 ||
         strlen(run) >= PAR_RUN_ID || strlen(parent) >= PAR_RUN_ID)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: run, parent or validation are damaged", path);
+    if (!par__is_plain(run) || !par__is_plain(parent))
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: the run's id has control characters", path);
     strcpy(c->info.run, run);
     strcpy(c->info.parent, parent);
     return version == 1 ? old_pairs(c, path, root) : new_pairs(c, path, root);
@@ -110,22 +134,43 @@ par_status par__contents_head(par_checkpoint *c, const char *path, const char *t
     return st;
 }
 
+/* Version 1 says in texts what are pairs now: the word behind a key, "" if it says nothing. */
+static void old_value(const par_checkpoint *c, const char *name, char out[64]) {
+    static const struct {
+        const char *name, *key;
+    } keys[] = {{"vocabulary", " V "}, {"layers", " L "},     {"channels", " C "},
+                {"heads", " H "},      {"kv heads", " K "},   {"head size", " D "},
+                {"mlp", " F "},        {"norm eps", " eps "}, {"rope theta", " rope "}};
+    const char *model = c->pairs[0].value, *layout = c->pairs[1].value, *at = NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(name, keys[i].name) == 0 && (at = strstr(model, keys[i].key)))
+            at += strlen(keys[i].key);
+    if (strcmp(name, "optimizer") == 0 && strstr(layout, ", adamw,")) at = "adamw";
+    if (strcmp(name, "optimizer") == 0 && strstr(layout, ", sgd,")) at = "sgd";
+    snprintf(out, 64, "%.*s", at ? (int)strcspn(at, " ,") : 0, at ? at : "");
+}
+
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes) {
+    const bool is_old = c->index.nbytes == 0;
     for (int i = 0; i < about->n; i++) {
         const par_checkpoint_pair *now = &about->pairs[i];
         int k = 0;
         while (k < c->n_pairs && strcmp(c->pairs[k].name, now->name) != 0) k++;
-        const par_checkpoint_pair *saved = k < c->n_pairs ? &c->pairs[k] : NULL;
-        if (!saved || strcmp(saved->value, now->value) == 0) continue;
+        char text[64] = "";
+        if (k == c->n_pairs && is_old) old_value(c, now->name, text);
+        const char *saved = k < c->n_pairs ? c->pairs[k].value : *text ? text : NULL;
+        if (!saved || strcmp(saved, now->value) == 0) continue;
         if (now->class_of == PAR_CHECKPOINT_EQUAL)
             par_problem(refused, "%s: its %s is \"%s\"; this run's is \"%s\"", c->info.path,
-                        now->name, saved->value, now->value);
+                        now->name, saved, now->value);
         if (now->class_of == PAR_CHECKPOINT_NOTED)
-            par_problem(notes, "%s: %s when saved, now %s", now->name, saved->value, now->value);
+            par_problem(notes, "%s: %s when saved, now %s", now->name, saved, now->value);
     }
-    if (c->index.nbytes == 0)
-        par_problem(notes, "%s: is of version 1, which recorded options as text: not compared",
+    if (is_old)
+        par_problem(notes,
+                    "%s: is of version 1, which recorded options as text: of the model's shape and "
+                    "the optimizer alone it was compared",
                     c->info.path);
 }
 

@@ -22,19 +22,37 @@ static bool same_tensor(const par__stored *a, const par__stored *b) {
            (a->run.ndim > 0) == (b->run.ndim > 0) && (a->run.ndim > 0 || a->file == b->file);
 }
 
-static int by_row(const void *a, const void *b) {
-    const par__rect *x = a, *y = b;
+typedef struct {
+    int64_t row, column;
+} corner;
+
+static int by_place(const void *a, const void *b) {
+    const corner *x = a, *y = b;
     if (x->row != y->row) return x->row < y->row ? -1 : 1;
     return (x->column > y->column) - (x->column < y->column);
 }
 
-static bool overlap(const par__rect *rects, int n) {
-    for (int i = 0; i < n; i++)
-        for (int k = i + 1; k < n && rects[k].row < rects[i].row + rects[i].rows; k++)
-            if (rects[i].column < rects[k].column + rects[k].columns &&
-                rects[k].column < rects[i].column + rects[i].columns)
-                return true;
-    return false;
+/*
+ * Rectangles whose areas add up to that of [rows, columns] cover each of its elements once, if of
+ * all their corners only the whole one's four remain after equal ones have left in pairs: how many
+ * rectangles an element is in is then odd for each of them, thus at least one, and one on average.
+ * corners [4 n]: room.
+ */
+static bool covers_once(const par__rect *rects, int n, int64_t rows, int64_t columns,
+                        corner *corners) {
+    const corner whole[] = {{0, 0}, {0, columns}, {rows, 0}, {rows, columns}};
+    int left = 0;
+    for (int i = 0; i < 4 * n; i++) {
+        const par__rect *r = &rects[i / 4];
+        corners[i] = (corner){r->row + (i & 1 ? r->rows : 0), r->column + (i & 2 ? r->columns : 0)};
+    }
+    qsort(corners, 4 * (size_t)n, sizeof *corners, by_place);
+    for (int i = 0; i < 4 * n; i++)
+        if (left > 0 && by_place(&corners[left - 1], &corners[i]) == 0)
+            left--;
+        else
+            corners[left++] = corners[i];
+    return left == 4 && memcmp(corners, whole, sizeof whole) == 0;
 }
 
 /* `runs` [n] of one tensor. */
@@ -43,15 +61,16 @@ static par_status check_whole(const char *path, par__stored *const *runs, int n)
     int64_t sum = 0;
     int count = 0;
     bool fits = true;
-    par__rect *rects = malloc((size_t)n * PAR__RECTS * sizeof *rects);
+    par__rect *rects = malloc((size_t)n * PAR__RECTS * (sizeof *rects + 4 * sizeof(corner)));
     if (!rects) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d rectangles", path, n);
     for (int i = 0; i < n; i++) {
         if (runs[i]->run.replica > 0) continue;
         fits = fits && par__add64(sum, par__run_count(&runs[i]->run), &sum);
         count += par__run_rects(&runs[i]->run, rects + count);
     }
-    qsort(rects, (size_t)count, sizeof *rects, by_row);
-    bool once = fits && sum == r->global[0] * r->global[1] && !overlap(rects, count);
+    bool once = fits && sum == r->global[0] * r->global[1] &&
+                covers_once(rects, count, r->global[0], r->global[1],
+                            (corner *)(void *)(rects + (size_t)n * PAR__RECTS));
     free(rects);
     if (once) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,

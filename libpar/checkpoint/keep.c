@@ -36,12 +36,15 @@ static par_status look(const par_checkpoint_params *p, int64_t step, entry *out)
     /* one that verifies and cannot be parsed is of a later version: somebody else's */
     par_status st = par__contents_parse_head(path, text, nbytes, &head);
     if (st == PAR_OK) {
-        out->own = strcmp(head->info.run, own) == 0;
+        /* not what is linked from here: that lies elsewhere, and is kept there */
+        int64_t here;
+        st = par__own_step(p->directory, path, &here);
+        out->own = strcmp(head->info.run, own) == 0 && here >= 0;
         out->validation = head->info.validation;
     }
     par_checkpoint_close(&head);
     free(text);
-    return st == PAR_ERR_MEMORY ? st : PAR_OK;
+    return st == PAR_ERR_MEMORY || st == PAR_ERR_IO ? st : PAR_OK;
 }
 
 par_status par__check_replaced(const par_checkpoint_params *p) {
@@ -81,12 +84,12 @@ static par_status rename_step(const char *directory, int64_t step) {
 
 /* The path of the next temporary directory; false: there is none. Not `all`: of checkpoints that a
  * save renamed, none in which one may be writing. */
-static bool next_temporary(DIR *d, const char *directory, bool all, char path[PAR__PATH]) {
-    const char *rest;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (par__step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
+static bool next_temporary(DIR **d, const char *directory, bool all, char path[PAR__PATH]) {
+    const char *rest, *name;
+    while (par__list_next(d, directory, &name) == PAR_OK && name) {
+        if (par__step_of(name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
         if (!all && strcmp(rest, ".tmp-old") != 0 && strcmp(rest, ".tmp-aside") != 0) continue;
-        if (par__path(path, directory, e->d_name) == PAR_OK) return true;
+        if (par__path(path, directory, name) == PAR_OK) return true;
     }
     return false;
 }
@@ -94,23 +97,21 @@ static bool next_temporary(DIR *d, const char *directory, bool all, char path[PA
 void par__empty_renamed(const char *directory, int rank, int n_ranks) {
     char path[PAR__PATH], name[PAR__NAME];
     DIR *d = opendir(directory);
-    while (next_temporary(d, directory, false, path)) {
-        int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (next_temporary(&d, directory, false, path)) {
+        int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         for (int k = rank, gone = folder >= 0; gone; k += n_ranks) {
             par__shard_name(k, name);
             gone = unlinkat(folder, name, 0) == 0;
         }
         if (folder >= 0) close(folder);
     }
-    if (d) closedir(d);
 }
 
 void par__remove_temporary(const char *directory, bool all, par_problems *notes) {
     char path[PAR__PATH];
     DIR *d = opendir(directory);
-    while (next_temporary(d, directory, all, path))
+    while (next_temporary(&d, directory, all, path))
         if (par__remove_directory(path) != PAR_OK) par_problem(notes, "%s", par_error());
-    if (d) closedir(d);
 }
 
 void par__prune(const par_checkpoint_params *p, par_problems *notes) {

@@ -36,7 +36,7 @@ typedef struct {
 static par_status look(loading *l) {
     char path[PAR__PATH];
     PAR_TRY(par__path(path, l->directory, "manifest.json"));
-    l->single = par__file_exists(path);
+    PAR_TRY(par__file_exists(path, &l->single));
     if (!l->single) return par__list(l->directory, &l->steps, &l->n_steps);
     l->n_steps = 1;
     return PAR_OK;
@@ -60,7 +60,9 @@ static par_status find(loading *l, par_problems *notes) {
             par__step_name(step, name);
             PAR_TRY(number % 2 ? par__aside_path(l->directory, step, l->path)
                                : par__path(l->path, l->directory, name));
-            if (!par__directory_exists(l->path)) continue;
+            bool there;
+            PAR_TRY(par__directory_exists(l->path, &there));
+            if (!there) continue;
         }
         par_status st = par__manifest_read(l->path, &l->text, &l->nbytes);
         if (st != PAR_ERR_FORMAT) return st;
@@ -164,10 +166,12 @@ static bool any_is_gone(const loading *l) {
     char name[PAR__NAME], path[PAR__PATH], aside[PAR__PATH];
     bool gone = false;
     for (int i = 0; i < l->n_steps && !l->single && !gone; i++) {
+        bool own, old;
         par__step_name(l->steps[i], name);
         gone = par__path(path, l->directory, name) == PAR_OK &&
                par__aside_path(l->directory, l->steps[i], aside) == PAR_OK &&
-               !par__directory_exists(path) && !par__directory_exists(aside);
+               par__directory_exists(path, &own) == PAR_OK && !own &&
+               par__directory_exists(aside, &old) == PAR_OK && !old;
     }
     return gone;
 }
@@ -219,7 +223,9 @@ static par_status load(loading *l, par_checkpoint_result *out) {
     }
 }
 
-static par_status check_runs(const loading *l) {
+static par_status check_arguments(const loading *l) {
+    PAR_REQUIRE(l->directory && *l->directory && l->n_runs >= 0 && (l->runs || l->n_runs == 0));
+    PAR_REQUIRE(l->about && l->about->n >= 0 && (l->about->pairs || l->about->n == 0));
     for (int i = 0; i < l->n_runs; i++) {
         PAR_REQUIRE(l->runs[i].data);
         PAR_TRY(par__run_check(&l->runs[i]));
@@ -230,15 +236,14 @@ static par_status check_runs(const loading *l) {
 par_status par_checkpoint_load(par_comm *world, const char *directory,
                                const par_checkpoint_about *about, const par_checkpoint_run *runs,
                                int n_runs, par_checkpoint_result *out) {
-    PAR_REQUIRE(world && directory && *directory && out && n_runs >= 0 && (runs || n_runs == 0));
-    PAR_REQUIRE(about && about->n >= 0 && (about->pairs || about->n == 0));
+    PAR_REQUIRE(world && out);
     loading l = {
         .world = world, .directory = directory, .about = about, .runs = runs, .n_runs = n_runs};
     l.rank = par_comm_rank(world);
     *out = (par_checkpoint_result){0};
     par__lines given = {.used = 0};
-    par__lines_add(&given, "directory", "%s", directory);
-    PAR_TRY(par_comm_same(world, check_runs(&l), "the load's ", given.text));
+    par__lines_add(&given, "directory", "%s", directory ? directory : "");
+    PAR_TRY(par_comm_same(world, check_arguments(&l), "the load's ", given.text));
     par_status st = load(&l, out);
     forget(&l);
     return st;

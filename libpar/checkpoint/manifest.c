@@ -154,7 +154,9 @@ static par_status check_hash(const char *path, const char *text, size_t nbytes) 
 par_status par__manifest_read(const char *directory, char **text, size_t *nbytes) {
     char path[PAR__PATH];
     PAR_TRY(par__path(path, directory, "manifest.json"));
-    if (!par__file_exists(path)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
+    bool there;
+    PAR_TRY(par__file_exists(path, &there));
+    if (!there) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
     PAR_TRY(par__read_file(path, PAR__MANIFEST_MAX, text, nbytes));
     par_status st = check_hash(path, *text, *nbytes);
     if (st == PAR_OK) return PAR_OK;

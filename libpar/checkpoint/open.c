@@ -1,6 +1,8 @@
 /* Reading a checkpoint without MPI: see the second part of par/checkpoint.h. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
@@ -22,7 +24,9 @@ static par_status open_newest(const char *directory, const int64_t *steps, int n
         par__step_name(steps[i / 2], name);
         PAR_TRY(i % 2 ? par__aside_path(directory, steps[i / 2], path)
                       : par__path(path, directory, name));
-        if (!par__directory_exists(path)) continue;
+        bool there;
+        PAR_TRY(par__directory_exists(path, &there));
+        if (!there) continue;
         par_status st = open_one(path, out);
         if (st != PAR_ERR_FORMAT) return st;
         par_problem(notes, "passed over: %s", par_error());
@@ -40,7 +44,9 @@ par_status par_checkpoint_open(const char *directory, par_problems *notes, par_c
     int n = 0;
     PAR_REQUIRE(directory && *directory && out);
     PAR_TRY(par__path(path, directory, "manifest.json"));
-    if (par__file_exists(path)) return open_one(directory, out);
+    bool single;
+    PAR_TRY(par__file_exists(path, &single));
+    if (single) return open_one(directory, out);
     PAR_TRY(par__list(directory, &steps, &n));
     par_problems *own = notes ? NULL : calloc(1, sizeof *own);
     par_status st = notes || own ? open_newest(directory, steps, n, notes ? notes : own, out)
@@ -105,7 +111,9 @@ static par_status verify_index(const par_checkpoint *c, bool contents) {
     size_t nbytes;
     if (c->index.nbytes == 0) return PAR_OK;
     PAR_TRY(par__path(path, c->info.path, "index.h5"));
-    if (!par__file_exists(path)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
+    bool there;
+    PAR_TRY(par__file_exists(path, &there));
+    if (!there) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
     PAR_TRY(par__read_file(path, PAR__MANIFEST_MAX, &data, &nbytes));
     par__hash(data, nbytes, hash);
     par_status st = PAR_OK;
@@ -122,15 +130,44 @@ par_status par__index_verify_digest(const par_checkpoint *c) {
     return verify_index(c, false);
 }
 
+/* A plain file of so many bytes. */
+static par_status check_size(const char *path, int64_t nbytes) {
+    struct stat info;
+    if (stat(path, &info) != 0)
+        PAR_FAIL(errno == ENOENT || errno == ENOTDIR ? PAR_ERR_FORMAT : PAR_ERR_IO, "%s: %s", path,
+                 strerror(errno));
+    if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a plain file", path);
+    if (info.st_size == nbytes) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,
+             (long long)info.st_size, (long long)nbytes);
+}
+
+par_status par_checkpoint_sizes(const par_checkpoint *c) {
+    char path[PAR__PATH], name[PAR__NAME];
+    PAR_REQUIRE(c);
+    for (int rank = 0; rank < c->n_files; rank++) {
+        par__shard_name(rank, name);
+        PAR_TRY(par__path(path, c->info.path, name));
+        PAR_TRY(check_size(path, c->files[rank].nbytes));
+    }
+    if (c->index.nbytes == 0) return PAR_OK;
+    PAR_TRY(par__path(path, c->info.path, "index.h5"));
+    return check_size(path, c->index.nbytes);
+}
+
 par_status par_checkpoint_verify(const par_checkpoint *c, int rank) {
+    PAR_REQUIRE(c && rank >= 0 && rank <= c->n_files);
+    return par__verify_part(c, rank, NULL);
+}
+
+par_status par__verify_part(const par_checkpoint *c, int rank, par__pulse *pulse) {
     char path[PAR__PATH], name[PAR__NAME];
     par__shard shard;
-    PAR_REQUIRE(c && rank >= 0 && rank <= c->n_files);
     if (rank == c->n_files) return verify_index(c, true);
     par__shard_name(rank, name);
     PAR_TRY(par__path(path, c->info.path, name));
     PAR_TRY(par__contents_shard(c, rank, &shard));
-    par_status st = par__shard_verify(path, &shard, NULL);
+    par_status st = par__shard_verify(path, &shard, pulse);
     par__shard_free(&shard);
     return st;
 }

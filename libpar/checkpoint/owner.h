@@ -40,9 +40,13 @@ par_status par__claim_renew(const char *path, const par__claimant *c);
 
 typedef enum { PAR__DEAD, PAR__ALIVE, PAR__GONE } par__life;
 
+/* Beats that a claim which is watched misses before its owner counts as dead. */
+enum { PAR__BEATS = 9 };
 /* Whether an owner lives: by its process where that can be seen, else by watching whether its file
- * changes; print (or NULL) says so before the wait. PAR__GONE: the file vanished meanwhile. */
-par__life par__claim_judge(const char *path, const par_owner_params *params, par__claimant *who);
+ * changes; print (or NULL) says so before the wait. PAR__GONE: the file vanished meanwhile. `text`:
+ * the file's at the first look. A file that cannot be read is PAR_ERR_IO: nobody knows. */
+par_status par__claim_judge(const char *path, const par_owner_params *params, par__life *life,
+                            char text[PAR__CLAIM_TEXT], par__claimant *who);
 /* The first part alone: dead for certain. */
 bool par__claimant_dead(const par__claimant *c);
 /* "process 123 on host x" */
@@ -55,6 +59,8 @@ struct par_owner {
     char path[PAR__PATH]; /* of the file; "": none */
     int number;
     par__claimant self;
+    double written;        /* the file, last, on the clock */
+    int64_t written_date;  /* and by the date */
     pthread_mutex_t mutex; /* of what follows, and of the file */
     pthread_cond_t ends;
     pthread_t thread;

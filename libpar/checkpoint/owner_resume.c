@@ -12,7 +12,9 @@
 static const par_tag tag = {"owner", -1, -1, -1};
 
 static par_status move(const char *from, const char *to) {
-    if (!par__directory_exists(from)) return PAR_OK;
+    bool there;
+    PAR_TRY(par__directory_exists(from, &there));
+    if (!there) return PAR_OK;
     return rename(from, to) == 0 ? PAR_OK : par__write_error(from, "set aside");
 }
 
@@ -52,7 +54,8 @@ static par_status set_aside(const par_owner *o, const int64_t *steps, int n, int
 static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
     int64_t *steps = NULL;
     int n, later = 0;
-    int64_t step = par__own_step(o->directory, path);
+    int64_t step;
+    PAR_TRY(par__own_step(o->directory, path, &step));
     if (step < 0) return PAR_OK;
     PAR_TRY(par__list(o->directory, &steps, &n));
     while (later < n && steps[later] > step) later++;
@@ -63,10 +66,16 @@ static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
 
 par_status par_owner_resumed(par_comm *world, par_owner *owner, const char *path, const char *run,
                              bool goes_on, bool *own, par_problems *notes) {
-    PAR_REQUIRE(world && owner && path && run && own && notes && strlen(run) < PAR_RUN_ID);
-    par_status st = owner->first && goes_on ? go_on(owner, path, notes) : PAR_OK;
+    PAR_REQUIRE(world && owner && own && notes);
+    par_status st = PAR_OK;
+    if (!path || !run || strlen(run) >= PAR_RUN_ID)
+        st = par_error_set(PAR_ERR_ARG, "a resumed run needs the checkpoint's path and run");
     PAR_TRY(par_comm_agree(world, st));
-    int32_t inside = owner->first && par__own_step(owner->directory, path) >= 0;
+    int64_t step = -1;
+    if (owner->first && goes_on) st = go_on(owner, path, notes);
+    if (owner->first && st == PAR_OK) st = par__own_step(owner->directory, path, &step);
+    PAR_TRY(par_comm_agree(world, st));
+    int32_t inside = step >= 0;
     PAR_TRY(par_comm_broadcast(world, &inside, 1, PAR_I32, 0, tag, NULL, NULL));
     *own = inside != 0;
     if (*run) strcpy(*own ? owner->run : owner->parent, run);

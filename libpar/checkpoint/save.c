@@ -184,9 +184,10 @@ static par_status check_pairs(const par_checkpoint_about *about) {
     for (int i = 0; i < about->n; i++) {
         const par_checkpoint_pair *p = &about->pairs[i];
         PAR_REQUIRE(p->name && p->value && (unsigned)p->class_of <= PAR_CHECKPOINT_STATED);
-        if (!par__is_utf8(p->name) || !par__is_utf8(p->value))
+        if (!par__is_plain(p->name) || !par__is_plain(p->value))
             PAR_FAIL(PAR_ERR_ARG,
-                     "%s: what is said of the checkpoint is not UTF-8; par_utf8_clean makes it so",
+                     "%s: what is said of the checkpoint is not UTF-8 without control characters; "
+                     "par_utf8_clean makes it so",
                      p->name);
     }
     return PAR_OK;
@@ -194,7 +195,7 @@ static par_status check_pairs(const par_checkpoint_about *about) {
 
 static par_status check_params(const par_checkpoint_params *p) {
     PAR_REQUIRE(p && p->directory && *p->directory);
-    PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
+    PAR_REQUIRE(p->step >= 0 && p->step <= PAR__STEP_MAX && p->keep >= 0 && p->consumed >= 0 &&
                 p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0 && p->n_blobs >= 0);
     PAR_TRY(check_pairs(&p->about));
     if (!isfinite(p->loss))
@@ -227,6 +228,9 @@ static par_status make(par_comm *world, const par_checkpoint_params *params,
                        par__saving **out) {
     PAR_REQUIRE(n_runs >= 0 && (runs || n_runs == 0));
     PAR_TRY(check_params(params));
+    if (background && params->check_only)
+        PAR_FAIL(PAR_ERR_ARG, "a check writes nothing in the background; legal: "
+                              "par_checkpoint_save, or check_only false");
     const char *missing = par_checkpoint_missing(); /* on this rank's node */
     if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     par__saving *s = *out = calloc(1, sizeof *s);
@@ -271,7 +275,7 @@ static par_status begin(par_comm *world, const par_checkpoint_params *params,
 par_status par_checkpoint_save_begin(par_comm *world, const par_checkpoint_params *params,
                                      const par_checkpoint_run *runs, int n_runs,
                                      par_checkpoint_saving **out) {
-    PAR_REQUIRE(out && params && !params->check_only);
+    PAR_REQUIRE(out);
     return begin(world, params, runs, n_runs, true, out);
 }
 

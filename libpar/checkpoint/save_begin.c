@@ -134,11 +134,17 @@ static par_status enter(par__saving *s) {
     const char *directory = s->params.directory;
     pthread_mutex_lock(&mutex);
     const par__saving *other = under_way;
-    while (other && !par__same_folder(other->params.directory, directory)) other = other->next;
+    bool same = false;
+    par_status st = PAR_OK;
+    for (; other && st == PAR_OK; other = other->next) {
+        st = par__same_folder(other->params.directory, directory, &same);
+        if (same) break;
+    }
     int64_t step = other ? other->params.step : 0;
-    if (!other) s->next = under_way, under_way = s;
+    if (st == PAR_OK && !same) s->next = under_way, under_way = s;
     pthread_mutex_unlock(&mutex);
-    if (!other) return PAR_OK;
+    PAR_TRY(st);
+    if (!same) return PAR_OK;
     PAR_FAIL(PAR_ERR_ARG,
              "%s: a save of step %lld is under way there, and goes on; legal: to end it first "
              "(par_checkpoint_save_end, par_trainer_save_end), or another directory",
@@ -160,7 +166,7 @@ static par_status prepare(par__saving *s) {
     PAR_TRY(enter(s));
     PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
     if (!s->params.check_only) {
-        PAR_TRY(par__settle_aside(s->params.directory));
+        PAR_TRY(par__settle_aside(s->params.directory, NULL, &s->pulse));
         PAR_TRY(par__check_replaced(&s->params));
     }
     if (s->params.owner || !s->params.check_only)

@@ -63,7 +63,9 @@ par_status par__save_commit(par__saving *s) {
     /* The files are synced; now their names, then the directory's own. */
     PAR_TRY(par__sync_directory(s->temporary));
     PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
-    if (par__directory_exists(s->final)) {
+    bool there;
+    PAR_TRY(par__directory_exists(s->final, &there));
+    if (there) {
         if (rename(s->final, s->aside) != 0) return par__write_error(s->final, "set aside");
         s->named = PAR__SET_ASIDE;
     }
@@ -100,7 +102,7 @@ par_status par__save_tidy(par__saving *s) {
         par_problem(&s->result.notes, "%s", par_error());
         return PAR_OK;
     }
-    if (s->named == PAR__REPLACED && par__settle_aside(p->directory) != PAR_OK)
+    if (s->named == PAR__REPLACED && par__settle_aside(p->directory, s->name, &s->pulse) != PAR_OK)
         par_problem(&s->result.notes, "%s", par_error());
     if (par__write_latest(p->directory, s->name) != PAR_OK)
         par_problem(&s->result.notes, "%s", par_error());

@@ -11,7 +11,7 @@
 
 static bool good_name(const char *name) {
     return name && *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strlen(name) < 256 &&
-           par__is_utf8(name);
+           par__is_plain(name) && !strchr(name, '\n') && !strchr(name, '\t');
 }
 
 static bool fits(const par_checkpoint_run *r) {
@@ -30,7 +30,8 @@ par_status par__run_check(const par_checkpoint_run *run) {
     PAR_REQUIRE(run && run->kind && run->name);
     if (!good_name(run->kind) || !good_name(run->name))
         PAR_FAIL(PAR_ERR_ARG,
-                 "%s/%s: kind and name of a run have no slash; legal: 1 to 255 bytes of UTF-8",
+                 "%s/%s: kind and name of a run have no slash; legal: 1 to 255 bytes of UTF-8 "
+                 "without control characters",
                  run->kind, run->name);
     if (!par_dtype_nbytes(run->dtype) || run->n < 1 || run->n > INT64_MAX / 16)
         PAR_FAIL(PAR_ERR_ARG,

@@ -3,7 +3,6 @@
  * set aside and temporary ones, and `latest`. Temporary ones do not count.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -57,16 +56,15 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     const char *rest;
     *steps = NULL;
     *n = 0;
-    DIR *d = opendir(directory);
-    if (!d && errno == ENOENT) return PAR_OK;
-    if (!d)
-        PAR_FAIL(PAR_ERR_IO, "%s: cannot be opened: %s; legal: a directory of checkpoints",
-                 directory, strerror(errno));
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
-        int64_t step = par__step_of(e->d_name, &rest);
+    DIR *d;
+    const char *name;
+    if (par__list_open(directory, &d) != PAR_OK)
+        PAR_FAIL(PAR_ERR_IO, "%s; legal: a directory of checkpoints", par_error());
+    while (st == PAR_OK && (st = par__list_next(&d, directory, &name)) == PAR_OK && name) {
+        int64_t step = par__step_of(name, &rest);
         if (step >= 0 && (!*rest || strcmp(rest, PAR__ASIDE) == 0)) st = append(steps, n, step);
     }
-    closedir(d);
+    if (d) closedir(d);
     if (st != PAR_OK) {
         free(*steps);
         *steps = NULL;
@@ -81,14 +79,26 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     return PAR_OK;
 }
 
-bool par__same_folder(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+/* *there false: nothing is there; `look`: stat, or lstat. */
+static par_status look_at(int (*look)(const char *, struct stat *), const char *path,
+                          struct stat *info, bool *there) {
+    *there = look(path, info) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR ? PAR_OK
+                                                         : par__read_error(path, "looked at");
 }
 
-/* `path` is in the directory. *name: its last part. */
-static bool lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
-    char parent[PAR__PATH];
+par_status par__same_folder(const char *a, const char *b, bool *same) {
+    struct stat x, y;
+    bool there;
+    *same = false;
+    PAR_TRY(look_at(stat, a, &x, &there));
+    if (there) PAR_TRY(look_at(stat, b, &y, &there));
+    *same = there && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return PAR_OK;
+}
+
+/* The folder and the last part of a path. */
+static bool split(const char *path, char parent[PAR__PATH], char name[PAR__PATH]) {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
     if (n >= PAR__PATH) return false;
@@ -98,17 +108,24 @@ static bool lies_in(const char *directory, const char *path, char name[PAR__PATH
     snprintf(name, PAR__PATH, "%s", slash ? slash + 1 : parent);
     if (!slash) strcpy(parent, ".");
     if (slash) slash[slash == parent] = 0;
-    return par__same_folder(parent, directory);
+    return true;
 }
 
-int64_t par__own_step(const char *directory, const char *path) {
-    char name[PAR__PATH], whole[PAR__PATH];
+par_status par__own_step(const char *directory, const char *path, int64_t *step) {
+    char parent[PAR__PATH], name[PAR__PATH], whole[PAR__PATH];
     const char *rest = "";
     struct stat info;
-    int64_t step = lies_in(directory, path, name) ? par__step_of(name, &rest) : -1;
-    if (step < 0 || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return -1;
-    if (par__path(whole, directory, name) != PAR_OK || lstat(whole, &info) != 0) return -1;
-    return S_ISDIR(info.st_mode) ? step : -1;
+    bool lies_in = false, there;
+    *step = -1;
+    if (!split(path, parent, name)) return PAR_OK;
+    int64_t named = par__step_of(name, &rest);
+    if (named < 0 || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return PAR_OK;
+    PAR_TRY(par__same_folder(parent, directory, &lies_in));
+    if (!lies_in) return PAR_OK;
+    PAR_TRY(par__path(whole, directory, name));
+    PAR_TRY(look_at(lstat, whole, &info, &there));
+    if (there && S_ISDIR(info.st_mode)) *step = named;
+    return PAR_OK;
 }
 
 par_status par__write_latest(const char *directory, const char *name) {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libpar/base/directory.h"
 #include "libpar/base/file.h"
@@ -48,8 +49,7 @@ static par_status look_for(const char *directory, const char *name, char *path, 
                            bool *there) {
     if (snprintf(path, n, "%s/%s", directory, name) >= (int)n)
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", directory, n - 17);
-    *there = par__file_exists(path);
-    return PAR_OK;
+    return par__file_exists(path, there);
 }
 
 /* The first of the two names that is in the directory. */
@@ -91,7 +91,7 @@ static par_status open_file(const char *path, par_tokenizer **out) {
     par__map map = {NULL, 0};
     par_tokenizer *t = NULL;
     par_status st = par__map_open(path, &map);
-    if (st != PAR_OK && !par__file_exists(path))
+    if (st != PAR_OK && access(path, F_OK) != 0)
         return par_error_set(
             st, "%s; legal: a file or folder that is here (nothing is fetched from a hub)",
             par_error());
@@ -128,9 +128,10 @@ par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
         for (int b = 0; b < 256; b++) bytes[b] = (uint8_t)b;
         return par__tokenizer_create_table(bytes, 256, out);
     }
-    if (!par__directory_exists(path)) return open_file(path, out);
     char file[4096];
-    bool there = false;
+    bool there;
+    PAR_TRY(par__directory_exists(path, &there));
+    if (!there) return open_file(path, out);
     PAR_TRY(look_for(path, json_name, file, sizeof file, &there));
     if (there) return open_json(file, path, out);
     par_status st = find_file(path, "vocab.json", "encoder.json", file, sizeof file);

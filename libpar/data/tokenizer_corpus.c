@@ -111,7 +111,8 @@ static par_status megatron_end(megatron_file *m) {
     st = par__writer_commit_pair(&index, &m->bin);
     /* An older .bin needs an .idx, even a wrong one that readers refuse: alone it would pass for
      * raw u16. */
-    if (st != PAR_OK && !par__file_exists(path)) remove(m->index_path);
+    bool there = true;
+    if (st != PAR_OK && par__file_exists(path, &there) == PAR_OK && !there) remove(m->index_path);
     return st;
 }
 

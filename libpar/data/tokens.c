@@ -113,13 +113,16 @@ static par_status open_mapped(par_tokens *t, const par_tokens_params *params) {
     par__map index;
     PAR_TRY(par__file_state_of(t->path, &t->state));
     PAR_TRY(par__map_open(t->path, &t->map));
-    t->has_stamp = par__stamp_read(t->path, &t->stamp) && t->stamp.of.nbytes == t->state.nbytes;
+    PAR_TRY(par__stamp_read(t->path, &t->has_stamp, &t->stamp));
+    t->has_stamp = t->has_stamp && t->stamp.of.nbytes == t->state.nbytes;
     if (raw || !bin) return parse_mapped(t, params, t->path, NULL);
     char *name = strdup(t->path); /* x.bin → x.idx */
     if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its index", t->path);
     memcpy(name + n - 4, ".idx", 4);
-    bool there = par__file_exists(name);
-    par_status st = there ? par__map_open(name, &index) : parse_mapped(t, params, t->path, NULL);
+    bool there;
+    par_status st = par__file_exists(name, &there);
+    if (st == PAR_OK)
+        st = there ? par__map_open(name, &index) : parse_mapped(t, params, t->path, NULL);
     if (there && st == PAR_OK) {
         st = parse_mapped(t, params, t->map.nbytes ? name : t->path, &index);
         st = par__map_end(&index, name, st);
@@ -140,10 +143,14 @@ par_status par_tokens_open_as(const char *path, const par_tokens_params *params,
         memcpy(t->path + n, ".bin", sizeof ".bin");
         /* As it is or, where only a .bin of that name is there, with that: Megatron's users name a
          * pair by what its two files have in common. */
-        if (par__file_exists(path) || !par__file_exists(t->path)) t->path[n] = 0;
     }
-    par_status st = t->path ? open_mapped(t, params)
-                            : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
+    par_status st =
+        t->path ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
+    bool plain, with_end = false;
+    if (st == PAR_OK) st = par__file_exists(path, &plain);
+    if (st == PAR_OK && !plain) st = par__file_exists(t->path, &with_end);
+    if (st == PAR_OK && !with_end) t->path[n] = 0;
+    if (st == PAR_OK) st = open_mapped(t, params);
     if (st == PAR_OK) st = par__map_check(&t->map, t->path);
     if (st != PAR_OK) {
         par_tokens_close(&t);

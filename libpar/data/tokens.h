@@ -77,7 +77,8 @@ const char *par__magic(const uint8_t *data, size_t nbytes, bool text, const char
 
 /* tokens_stamp.c */
 par_status par__file_state_of(const char *path, par__file_state *out);
-bool par__stamp_read(const char *path, par__stamp *out);
+/* *read false: there is none, or what is there is none. */
+par_status par__stamp_read(const char *path, bool *read, par__stamp *out);
 par_status par__stamp_write(const char *path, const par__stamp *stamp);
 /* tokens_check.c: of a file that was just written, by a tokenizer of `vocab` ids. Without a stamp
  * it is as good. */

@@ -68,14 +68,17 @@ static bool parse_stamp(const char *text, par__stamp *out) {
     return good;
 }
 
-bool par__stamp_read(const char *path, par__stamp *out) {
+par_status par__stamp_read(const char *path, bool *read, par__stamp *out) {
     char *name = stamp_path(path), *text = NULL;
     size_t n;
-    bool good = name && par__file_exists(name) && par__read_file(name, 4096, &text, &n) == PAR_OK &&
-                parse_stamp(text, out);
+    *read = false;
+    if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its stamp", path);
+    par_status st = par__file_exists(name, read);
+    if (st == PAR_OK && *read) st = par__read_file(name, 4096, &text, &n);
+    *read = text && parse_stamp(text, out);
     free(text);
     free(name);
-    return good;
+    return st == PAR_ERR_FORMAT ? PAR_OK : st; /* that is none of ours */
 }
 
 par_status par__stamp_write(const char *path, const par__stamp *s) {

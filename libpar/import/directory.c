@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libpar/base/directory.h"
 
@@ -36,7 +37,7 @@ static par_status open_config(par_import *import) {
         if (st == PAR_OK)
             st = par__kept_parse(path, (const char *)map.data, map.nbytes, import->kept);
         st = par__map_end(&map, path, st);
-    } else if (!par__directory_exists(import->directory)) {
+    } else if (access(import->directory, F_OK) != 0) {
         st = par_error_set(st, "%s; legal: a folder that is here (nothing is fetched from a hub)",
                            par_error());
     }
@@ -52,7 +53,8 @@ static par_status read_ends(par_import *import) {
         par__map map;
         char *path = join(import->directory, names[i]);
         if (!path) return no_memory(import->directory);
-        bool there = par__file_exists(path);
+        bool there;
+        st = par__file_exists(path, &there);
         if (there) st = par__map_open(path, &map);
         if (there && st == PAR_OK) {
             st = par__ends_parse(path, (const char *)map.data, map.nbytes, import->config.vocab,
@@ -115,7 +117,7 @@ static par_status no_weights(const par_import *import) {
     for (size_t i = 0; i <= sizeof others / sizeof *others; i++) {
         bool last = i == sizeof others / sizeof *others;
         char *path = join(d, last ? "adapter_model.safetensors" : others[i].name);
-        bool there = path && par__file_exists(path);
+        bool there = path && access(path, F_OK) == 0;
         free(path);
         adapter = last && there;
         if (!there || last) continue;
@@ -136,7 +138,9 @@ static par_status no_weights(const par_import *import) {
 static par_status open_sharded(par_import *import, const char *path) {
     par__map map;
     par__index index;
-    if (!par__file_exists(path)) return no_weights(import);
+    bool there;
+    PAR_TRY(par__file_exists(path, &there));
+    if (!there) return no_weights(import);
     PAR_TRY(par__map_open(path, &map));
     par_status st = par__index_parse(path, (const char *)map.data, map.nbytes, &index);
     PAR_TRY(par__map_end(&map, path, st));
@@ -150,9 +154,10 @@ static par_status open_weights(par_import *import) {
     char name[] = "model.safetensors", *names[] = {name};
     char *single = join(import->directory, name),
          *index = join(import->directory, "model.safetensors.index.json");
-    par_status st = !single || !index          ? no_memory(import->directory)
-                    : par__file_exists(single) ? open_files(import, 1, names)
-                                               : open_sharded(import, index);
+    bool there = false;
+    par_status st =
+        single && index ? par__file_exists(single, &there) : no_memory(import->directory);
+    if (st == PAR_OK) st = there ? open_files(import, 1, names) : open_sharded(import, index);
     free(single);
     free(index);
     for (int i = 0; st == PAR_OK && i < import->n_files; i++)

@@ -239,8 +239,9 @@ par_status par_weights_write_llmc(const par_weights *from, const char *path, par
     size_t largest = 1;
     PAR_REQUIRE(from && from->read && path);
     PAR_TRY(check_config(path, &from->config, dtype));
-    if (par__file_exists(path))
-        PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", path);
+    bool there;
+    PAR_TRY(par__file_exists(path, &there));
+    if (there) PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", path);
     for (int row = 0; row < N; row++) {
         size_t nbytes = (size_t)part_of(&from->config, &table[row]) * par_dtype_nbytes(dtype);
         if (nbytes > largest) largest = nbytes;

@@ -5,7 +5,7 @@
  * locked: so a directory that has it alone is unfinished, and whether its writer lives can be told.
  */
 #define _POSIX_C_SOURCE 200809L
-#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,30 +167,33 @@ static bool is_unfinished(const char *directory) {
     char path[PAR__PATH], temporary[PAR__PATH];
     return par__path(path, directory, "config.json") == PAR_OK &&
            par__path(temporary, directory, "config.json" PAR__TEMPORARY) == PAR_OK &&
-           !par__file_exists(path) && par__file_exists(temporary);
+           access(path, F_OK) != 0 && errno == ENOENT && access(temporary, F_OK) == 0;
 }
 
 /* Weights and what was being written. Other files are somebody's, or `beside`'s. */
 static void remove_unfinished(const char *directory) {
-    DIR *d = opendir(directory);
-    for (struct dirent *e; d && (e = readdir(d));) {
+    DIR *d;
+    const char *name;
+    if (par__list_open(directory, &d) != PAR_OK) return;
+    while (par__list_next(&d, directory, &name) == PAR_OK && name) {
         static const char mine[] = "config.json" PAR__TEMPORARY, end[] = PAR__TEMPORARY;
         char path[PAR__PATH];
-        size_t n = strlen(e->d_name);
-        bool part = n >= sizeof end && strcmp(e->d_name + n + 1 - sizeof end, end) == 0;
-        bool weights = strncmp(e->d_name, "model", 5) == 0 && strstr(e->d_name, ".safetensors");
-        if ((part || weights) && strcmp(e->d_name, mine) != 0 &&
-            par__path(path, directory, e->d_name) == PAR_OK)
+        size_t n = strlen(name);
+        bool part = n >= sizeof end && strcmp(name + n + 1 - sizeof end, end) == 0;
+        bool weights = strncmp(name, "model", 5) == 0 && strstr(name, ".safetensors");
+        if ((part || weights) && strcmp(name, mine) != 0 &&
+            par__path(path, directory, name) == PAR_OK)
             unlink(path);
     }
-    if (d) closedir(d);
 }
 
 /* A new folder, or one that a process left that was killed, without what that has written. path: of
  * `config`, whose end is the folder's. */
 static par_status begin(const char *directory, bool unfinished, char path[PAR__PATH],
                         par__writer *config) {
-    if (!unfinished && (par__directory_exists(directory) || par__file_exists(directory)))
+    bool there;
+    PAR_TRY(par__file_exists(directory, &there));
+    if (!unfinished && there)
         PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
     PAR_TRY(par__path(path, directory, "config.json"));
     PAR_TRY(par__make_directories(directory));

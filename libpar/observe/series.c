@@ -6,7 +6,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "libpar/observe/series.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -141,33 +140,39 @@ par_status par_series_open_csv(const char *path, const par_series_start *start,
     return open_file(&par__series_csv, path, 0, start, has_validation, out);
 }
 
-/* The newest event file of ours in a directory: times in names have as many digits until 2286. */
-static bool newest(const char *directory, char name[256]) {
+/* The newest event file of ours in a directory, "": there is none. Times in names have as many
+ * digits until 2286. */
+static par_status newest(const char *directory, char name[256]) {
     static const char head[] = "events.out.tfevents.", tail[] = ".libpar";
-    DIR *folder = opendir(directory);
+    par_status st;
+    DIR *folder;
+    const char *next;
     name[0] = 0;
-    for (struct dirent *e = folder ? readdir(folder) : NULL; e; e = readdir(folder)) {
-        size_t n = strlen(e->d_name);
+    PAR_TRY(par__list_open(directory, &folder));
+    while ((st = par__list_next(&folder, directory, &next)) == PAR_OK && next) {
+        size_t n = strlen(next);
         if (n < sizeof head + sizeof tail || n >= 256 ||
-            strncmp(e->d_name, head, sizeof head - 1) != 0 ||
-            strcmp(e->d_name + n - (sizeof tail - 1), tail) != 0)
+            strncmp(next, head, sizeof head - 1) != 0 ||
+            strcmp(next + n - (sizeof tail - 1), tail) != 0)
             continue;
-        if (strcmp(e->d_name, name) > 0) snprintf(name, 256, "%s", e->d_name);
+        if (strcmp(next, name) > 0) snprintf(name, 256, "%s", next);
     }
-    if (folder) closedir(folder);
-    return *name;
+    return st;
 }
 
 par_status par_series_open_events(const char *directory, const par_series_start *start,
                                   bool *has_validation, par_series **out) {
     PAR_REQUIRE(directory && start && start->step >= 0 && out);
-    char name[256], path[PAR__PATH];
+    char name[256] = "", path[PAR__PATH];
+    bool there = false;
     PAR_TRY(par__make_directories(directory));
-    bool goes_on = start->step > 0 && newest(directory, name);
+    if (start->step > 0) PAR_TRY(newest(directory, name));
+    bool goes_on = *name;
     for (long long seconds = (long long)time(NULL);; seconds++) {
         if (!goes_on) snprintf(name, sizeof name, "events.out.tfevents.%010lld.libpar", seconds);
         PAR_TRY(par__path(path, directory, name));
-        if (goes_on || !par__file_exists(path)) break; /* the next second, where two runs began */
+        if (!goes_on) PAR_TRY(par__file_exists(path, &there));
+        if (!there) break; /* the next second, where two runs began */
     }
     return open_file(&par__series_events, path, goes_on ? 0 : O_EXCL, start, has_validation, out);
 }

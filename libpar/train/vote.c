@@ -99,8 +99,10 @@ par_status par__vote_upload(par__vote *v) {
     v->upload = false;
     *s = (par_vote_state){.scaler = v->scaler, .updates = v->updates, .power1 = 1, .power2 = 1};
     for (int64_t i = 0; i < v->updates; i++) {
+        double before1 = s->power1, before2 = s->power2;
         s->power1 *= v->rules.beta1;
         s->power2 *= v->rules.beta2;
+        if (s->power1 == before1 && s->power2 == before2) break; /* for ever, from here on */
     }
     s->step.first_sample = v->consumed;
     s->step.loss_seed = (float)(v->scaler.scale / v->rules.unit);

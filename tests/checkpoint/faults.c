@@ -8,6 +8,7 @@
  */
 #undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@
 static struct {
     bool armed, for_good, short_write, die;
     bool no_folder_sync; /* as file systems that cannot sync a folder */
+    bool looks;          /* calls that ask what is there are counted, and no others */
     long until;          /* calls to come before the one that fails */
     int error;
     long seen;
@@ -40,7 +42,7 @@ static struct {
 } fault;
 
 /* True if this call is the one, or one after it when it fails for good. */
-static bool hit(const char *call) {
+static bool hit_any(const char *call) {
     if (!fault.armed) return false;
     fault.seen++;
     long at = fault.until--;
@@ -49,6 +51,14 @@ static bool hit(const char *call) {
     if (fault.die) raise(SIGKILL);
     errno = fault.error;
     return true;
+}
+
+static bool hit(const char *call) {
+    return !fault.looks && hit_any(call);
+}
+
+static bool hit_look(const char *call) {
+    return fault.looks && hit_any(call);
 }
 
 static void *next(const char *name) {
@@ -134,6 +144,24 @@ INTERPOSE_FALLOCATE(posix_fallocate64, off64_t)
 INTERPOSE_OPEN(open)
 INTERPOSE_OPEN(open64)
 
+#define INTERPOSE_LOOK(type, name, parameters, arguments, failed)                                  \
+    type name parameters;                                                                          \
+    type name parameters {                                                                         \
+        type(*original) parameters;                                                                \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        return hit_look(#name) ? failed : original arguments;                                      \
+    }
+
+INTERPOSE_LOOK(int, stat, (const char *path, struct stat *out), (path, out), -1)
+INTERPOSE_LOOK(int, stat64, (const char *path, struct stat64 *out), (path, out), -1)
+INTERPOSE_LOOK(int, lstat, (const char *path, struct stat *out), (path, out), -1)
+INTERPOSE_LOOK(int, lstat64, (const char *path, struct stat64 *out), (path, out), -1)
+INTERPOSE_LOOK(int, access, (const char *path, int how), (path, how), -1)
+INTERPOSE_LOOK(DIR *, opendir, (const char *path), (path), NULL)
+INTERPOSE_LOOK(struct dirent *, readdir, (DIR * d), (d), NULL)
+INTERPOSE_LOOK(struct dirent64 *, readdir64, (DIR * d), (d), NULL)
+
 static fixture f;
 
 static void arm(long until, int error, bool for_good) {
@@ -166,8 +194,8 @@ static void check_after(bool again, long n, par_status saved) {
     snprintf(why, sizeof why, "%.1000s", par_error());
     CHECK(saved == PAR_OK || (saved == PAR_ERR_IO || saved == PAR_ERR_FORMAT),
           "call %ld, %s: %s: %s", n, fault.call, par_status_text(saved), why);
-    CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n,
-          fault.call, why);
+    CHECK(saved == PAR_OK || fault.looks || strstr(why, f.directory),
+          "call %ld, %s: no path in \"%s\"", n, fault.call, why);
     CHECK(saved == PAR_OK || !fault.for_good || strstr(why, strerror(fault.error)) ||
               strstr(why, "is the disk full?"),
           "call %ld, %s: no cause in \"%s\"", n, fault.call, why);
@@ -238,6 +266,133 @@ static void edquot_for_good_behind(void) {
     behind = true;
     every_call(EDQUOT, true, true);
     behind = false;
+}
+
+/*
+ * A look that fails says nothing of what is there: it is an error, and never "there is none". Each
+ * case: before, what is done with the Nth look failing, and what must hold after it.
+ */
+static par_owner *looking;
+
+static void before_load(void) {
+    save_old(true);
+}
+static par_status load_looking(void) {
+    return fixture_load(&f);
+}
+static void after_load(long n, par_status st) {
+    if (st == PAR_OK) /* a hint or a note of a link may have been what was not found */
+        CHECK(f.result.step == 2 && f.result.notes.n == 0, "look %ld, %s: step %lld loads: %s", n,
+              fault.call, (long long)f.result.step, f.result.notes.text);
+    else
+        CHECK(st == PAR_ERR_IO, "look %ld, %s: %s: %s", n, fault.call, par_status_text(st),
+              par_error());
+}
+
+static void before_save(void) {
+    save_old(true);
+}
+static par_status save_looking(void) {
+    return fixture_save(&f, 2, 1);
+}
+static void after_save(long n, par_status st) {
+    fault.armed = false;
+    check_after(true, n, st);
+}
+
+/* Another process of this machine is the owner. */
+static pid_t other;
+static void before_claim(void) {
+    int pipes[2];
+    char byte = 0;
+    fixture_open(&f);
+    CHECK(pipe(pipes) == 0, "no pipe");
+    other = fork();
+    if (other == 0) {
+        par_owner *owner = NULL;
+        byte = fixture_claim(&f, NULL, 0, &owner) == PAR_OK;
+        if (write(pipes[1], &byte, 1) == 1)
+            for (;;) pause();
+        _exit(1);
+    }
+    close(pipes[1]);
+    CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
+    close(pipes[0]);
+}
+static par_status claim_looking(void) {
+    return fixture_claim(&f, NULL, 0, &looking);
+}
+static void after_claim(long n, par_status st) {
+    fault.armed = false;
+    CHECK(st == PAR_ERR_IO, "look %ld, %s: a living owner is succeeded", n, fault.call);
+    CHECK(fixture_count(&f, "owner.") == 1, "look %ld, %s: %d owner's files", n, fault.call,
+          fixture_count(&f, "owner."));
+    par_owner_release(&looking);
+    kill(other, SIGKILL);
+    waitpid(other, NULL, 0);
+}
+
+/* The owner goes on from step 1: step 2 is set aside, or the run does not begin. */
+static void before_resume(void) {
+    save_old(true);
+    CHECK_OK(fixture_claim(&f, f.directory, 0, &looking));
+}
+static par_status resume_looking(void) {
+    bool own;
+    par_problems notes = {0};
+    return par_owner_resumed(f.world, looking, fixture_path(&f, 1, ""), "", true, &own, &notes);
+}
+static void after_resume(long n, par_status st) {
+    fault.armed = false;
+    CHECK(st == PAR_ERR_IO || (st == PAR_OK && !fixture_has(&f, 2)),
+          "look %ld, %s: %s, and step 2 is %s", n, fault.call, par_status_text(st),
+          fixture_has(&f, 2) ? "there" : "set aside");
+    par_owner_release(&looking);
+}
+
+/* The owner's own file, and a save of its own. */
+static void before_keep(void) {
+    fixture_open(&f);
+    CHECK_OK(fixture_claim(&f, NULL, 0, &looking));
+}
+static par_status keep_looking(void) {
+    return fixture_keep(&f, looking, 1, 0, 0, 0, 0);
+}
+static void after_keep(long n, par_status st) {
+    fault.armed = false;
+    CHECK(st == PAR_OK || !strstr(par_error(), "another run is its owner"),
+          "look %ld, %s: it takes itself for another: %s", n, fault.call, par_error());
+    CHECK(fixture_count(&f, "owner.") == 1, "look %ld, %s: its file is gone", n, fault.call);
+    par_owner_release(&looking);
+}
+
+static void every_look(void) {
+    static const struct {
+        void (*before)(void);
+        par_status (*call)(void);
+        void (*after)(long n, par_status st);
+    } rows[] = {{before_load, load_looking, after_load},
+                {before_save, save_looking, after_save},
+                {before_claim, claim_looking, after_claim},
+                {before_resume, resume_looking, after_resume},
+                {before_keep, keep_looking, after_keep}};
+    if (fixture_cannot()) return;
+    fault.looks = true;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool reached = true;
+        long n = 0;
+        for (; reached && !harness_failed(); n++) {
+            rows[i].before();
+            arm(n, ESTALE, false);
+            par_status st = rows[i].call();
+            fault.armed = false;
+            reached = fault.seen > n;
+            rows[i].after(n, st);
+            fixture_close(&f);
+        }
+        CHECK(n >= 4, "row %zu: only %ld looks were seen", i, n);
+    }
+    fault.looks = false;
 }
 
 /* False when the save ended before it came to call n. */
@@ -488,6 +643,7 @@ static const harness_case cases[] = {
     {"edquot-for-good-replacing", edquot_for_good, 0, NULL, 0},
     {"short-writes", short_writes, 0, NULL, 0},
     {"eintr", eintr, 0, NULL, 0},
+    {"every-look", every_look, 0, NULL, 0},
     {"killed-at-every-call", killed_at_every_call, 0, NULL, 0},
     {"enospc-once-behind", enospc_behind, 0, NULL, 0},
     {"edquot-for-good-behind", edquot_for_good_behind, 0, NULL, 0},

@@ -164,10 +164,77 @@ static void non_finite(void) {
     fixture_close(&f);
 }
 
+/* What a killed save left beside a step's own checkpoint stays until that has been read: its data
+ * may be damaged though its manifest is whole. */
+static void aside_of_a_damaged_one(void) {
+    char command[2048];
+    size_t n;
+    if (fixture_cannot()) return;
+    for (int damaged = 0; damaged < 2; damaged++) {
+        fixture_open(&f);
+        f.version = 1;
+        CHECK_OK(fixture_save(&f, 2, 0));
+        snprintf(command, sizeof command, "cp -r %s %s", fixture_path(&f, 2, ""),
+                 fixture_in(&f, "aside"));
+        CHECK(system(command) == 0, "%s", command);
+        f.version = 2;
+        CHECK_OK(fixture_save(&f, 2, 0));
+        CHECK(rename(fixture_in(&f, "aside"), fixture_in(&f, "step_00000002.old")) == 0,
+              "no aside");
+        char *data = fixture_read(fixture_path(&f, 2, "rank_00000.h5"), &n);
+        if (data && damaged) data[n - 1] ^= 1;
+        if (data) fixture_write(fixture_path(&f, 2, "rank_00000.h5"), data, n);
+        free(data);
+        CHECK_OK(fixture_save(&f, 3, 0));
+        CHECK(fixture_count(&f, ".old") == 0, "the one aside is still there");
+        snprintf(command, sizeof command, "rm -r %s", fixture_path(&f, 3, ""));
+        CHECK(system(command) == 0, "%s", command);
+        CHECK_OK(fixture_load(&f));
+        CHECK(f.result.step == 2 && f.result.notes.n == 0 && fixture_holds(&f, 2, damaged ? 1 : 2),
+              "damaged %d: step %lld, of another version: %s", damaged, (long long)f.result.step,
+              f.result.notes.text);
+        fixture_close(&f);
+    }
+}
+
+/* Links in the directory are not followed: what lies elsewhere is not this run's to remove. */
+static void links(void) {
+    static const char *const names[] = {"step_00000001.tmp-1", "step_00000001.tmp-old",
+                                        "step_00000002"};
+    par_owner *owner = NULL;
+    char own[600], command[2048];
+    if (fixture_cannot()) return;
+    for (int i = 0; i < 3; i++) {
+        fixture_open(&f);
+        CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
+        CHECK_OK(fixture_keep(&f, owner, 2, 0, 0, 0, 0));
+        snprintf(own, sizeof own, "%s", fixture_in(&f, "elsewhere"));
+        CHECK(rename(fixture_path(&f, 2, ""), own) == 0 &&
+                  symlink("elsewhere", fixture_in(&f, names[i])) == 0,
+              "no link");
+        for (int64_t step = 3; step <= 5; step++)
+            CHECK_OK(fixture_keep(&f, owner, step, 1, 0, 0, 0));
+        CHECK(f.result.notes.n == 0, "%s: %s", names[i], f.result.notes.text);
+        snprintf(command, sizeof command, "test -f %s/rank_00000.h5 -a -f %s/manifest.json", own,
+                 own);
+        CHECK(system(command) == 0, "%s: what it points to was emptied", names[i]);
+        CHECK(fixture_count(&f, names[i]) == (i == 2), "%s: %d are there", names[i],
+              fixture_count(&f, names[i]));
+        par_owner_release(&owner);
+        fixture_close(&f);
+    }
+}
+
 static const harness_case cases[] = {
-    {"branch", branch, 0, NULL, 0},           {"elsewhere", elsewhere, 0, NULL, 0},
-    {"others-stay", others_stay, 0, NULL, 0}, {"which-stay", which_stay, 0, NULL, 0},
-    {"non-finite", non_finite, 0, NULL, 0},   {"from-aside", from_aside, 0, NULL, 0},
+    {"aside-of-a-damaged-one", aside_of_a_damaged_one, 0, NULL, 0},
+    {"links", links, 0, NULL, 0},
+
+    {"branch", branch, 0, NULL, 0},
+    {"elsewhere", elsewhere, 0, NULL, 0},
+    {"others-stay", others_stay, 0, NULL, 0},
+    {"which-stay", which_stay, 0, NULL, 0},
+    {"non-finite", non_finite, 0, NULL, 0},
+    {"from-aside", from_aside, 0, NULL, 0},
 };
 
 int main(int argc, char **argv) {

@@ -25,6 +25,7 @@
 #include "libpar/checkpoint/owner.h"
 
 static fixture f;
+static void (*at_fsync)(void); /* once */
 
 static void sleep_us(long us) {
     nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
@@ -185,6 +186,80 @@ static void lost_claim(void) {
     fixture_close(&f);
 }
 
+/* The same where that other has ended, and has left no file: not renewed for so long, a claim is
+ * not made again. */
+static void lost_claim_for_good(void) {
+    enum { BEAT_US = 20000 };
+    int pipes[2], how = -1;
+    char byte = 0;
+    if (fixture_cannot()) return;
+    fixture_open(&f);
+    CHECK(pipe(pipes) == 0, "no pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        par_owner *owner = NULL;
+        byte = fixture_claim(&f, NULL, 1e-6 * BEAT_US, &owner) == PAR_OK;
+        if (write(pipes[1], &byte, 1) != 1) _exit(2);
+        while (access(fixture_in(&f, "go"), F_OK) != 0) sleep_us(1000);
+        if (fixture_keep(&f, owner, 1, 0, 0, 0, 0) == PAR_OK) _exit(1);
+        bool told = strstr(par_error(), "another one may have been its owner meanwhile");
+        par_owner_release(&owner);
+        _exit(told ? 0 : 3);
+    }
+    close(pipes[1]);
+    CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
+    close(pipes[0]);
+    kill(child, SIGSTOP);
+    sleep_us(PAR__BEATS * BEAT_US + 100000);
+    CHECK(unlink(fixture_in(&f, "owner.00000001")) == 0, "no owner's file");
+    fixture_write(fixture_in(&f, "go"), "", 0);
+    kill(child, SIGCONT);
+    CHECK(waitpid(child, &how, 0) == child && how == 0, "the child ended with %d", how);
+    CHECK(fixture_count(&f, "step_") == 0 && fixture_count(&f, "owner.") == 0,
+          "it saved, or claimed the directory again");
+    fixture_close(&f);
+}
+
+/* Of a claim that cannot be read nobody knows whether its owner lives. */
+static void unreadable(void) {
+    par_owner *owner = NULL;
+    if (fixture_cannot()) return;
+    fixture_open(&f);
+    CHECK(mkdir(fixture_in(&f, "owner.00000001"), 0777) == 0, "no directory");
+    CHECK_FAILS(fixture_claim(&f, NULL, 0.001, &owner), PAR_ERR_IO,
+                "nobody knows whether that run lives");
+    CHECK(access(fixture_in(&f, "owner.00000001"), F_OK) == 0, "it was removed");
+    CHECK(rmdir(fixture_in(&f, "owner.00000001")) == 0, "no directory");
+    CHECK_OK(fixture_claim(&f, NULL, 0, &owner));
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+/* After a dead claim was judged, and before its successor's file counts: somebody has taken it
+ * over, has ended, and another run has begun, which finds no claim and takes the first number. */
+static void begin_meanwhile(void) {
+    par__claimant c;
+    bool made;
+    par__claimant_self(&c);
+    c.beat_s = 10;
+    snprintf(c.token, sizeof c.token, "z");
+    CHECK(unlink(fixture_in(&f, "owner.00000003")) == 0, "no dead claim");
+    CHECK_OK(par__claim_create(fixture_in(&f, "owner.00000001"), &c, &made));
+    CHECK(made, "the first number is taken");
+}
+
+static void taken_meanwhile(void) {
+    par_owner *owner = NULL;
+    if (fixture_cannot()) return;
+    fixture_open(&f);
+    write_claim(3, NULL, 0, "x"); /* a process that is none any more */
+    at_fsync = begin_meanwhile;
+    CHECK_FAILS(fixture_claim(&f, NULL, 0, &owner), PAR_ERR_IO, "another run is its owner");
+    CHECK(access(fixture_in(&f, "owner.00000001"), F_OK) == 0 && fixture_count(&f, "owner.") == 1,
+          "the living owner's file is gone, or another one is there");
+    fixture_close(&f);
+}
+
 /* It may be stopped after the new checkpoint has its name, too: then old ones stay. */
 static void lost_claim_behind(void) {
     par_owner *owner = NULL;
@@ -235,6 +310,13 @@ static bool refused(const char *to) {
     return no_renaming || (no_replacing && faccessat(AT_FDCWD, to, F_OK, 0) == 0);
 }
 
+static bool at_once(void) {
+    void (*call)(void) = at_fsync;
+    at_fsync = NULL;
+    if (call) call();
+    return false;
+}
+
 #define SLOW(name, parameters, arguments, refuses)                                                 \
     int name parameters {                                                                          \
         int(*original) parameters;                                                                 \
@@ -251,7 +333,7 @@ static bool refused(const char *to) {
 SLOW(rename, (const char *from, const char *to), (from, to), refused(to))
 SLOW(unlink, (const char *path), (path), false)
 SLOW(mkdir, (const char *path, mode_t mode), (path, mode), false)
-SLOW(fsync, (int fd), (fd), false)
+SLOW(fsync, (int fd), (fd), at_once())
 SLOW(closedir, (DIR * d), (d), false)
 
 static unsigned long long beat_of(const char *name) {
@@ -468,6 +550,9 @@ static const harness_case cases[] = {
     {"half-written", half_written, 0, NULL, 0},
     {"old-directory", old_directory, 0, NULL, 0},
     {"lost-claim", lost_claim, 0, NULL, 0},
+    {"lost-claim-for-good", lost_claim_for_good, 0, NULL, 0},
+    {"unreadable", unreadable, 0, NULL, 0},
+    {"taken-meanwhile", taken_meanwhile, 0, NULL, 0},
     {"lost-claim-behind", lost_claim_behind, 0, NULL, 0},
     {"read-beside", read_beside, 0, NULL, 0},
     {"no-replace", no_replace, 0, NULL, 0},

@@ -66,7 +66,8 @@ static void index_file(void) {
 static int target_stamp(const uint8_t *data, size_t n) {
     par__stamp stamp;
     mutate_file("x.bin.stamp", data, n);
-    if (!par__stamp_read(mutate_path("x.bin"), &stamp)) return -1;
+    bool read;
+    if (par__stamp_read(mutate_path("x.bin"), &read, &stamp) != PAR_OK || !read) return -1;
     CHECK(stamp.n > 0 && stamp.max >= 0 && stamp.vocab >= 0 && stamp.form > PAR_TOKENS_KNOWN &&
               stamp.form <= PAR_TOKENS_U32 && stamp.type <= PAR__TOKEN_I64,
           "a stamp out of range");

@@ -275,6 +275,14 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
  * PAR_ERR_UNSUPPORTED: of index.h5, there is no folder to make another one in (TMPDIR).
  */
 PAR_API par_status par_checkpoint_verify(const par_checkpoint *, int rank);
+/**
+ * Every rank's file and index.h5 are there, with as many bytes as the manifest says: a look, which
+ * reads none of them.
+ *
+ * Not collective. Errors: PAR_ERR_FORMAT: one is missing, is no plain file, or has another size;
+ * PAR_ERR_IO: it cannot be asked.
+ */
+PAR_API par_status par_checkpoint_sizes(const par_checkpoint *);
 
 /* ---- what a checkpoint records of a transformer ---- */
 

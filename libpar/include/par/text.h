@@ -20,7 +20,8 @@ extern "C" {
 PAR_API size_t par_utf8_length(const void *bytes, size_t n);
 
 /** Bytes that are not of a UTF-8 character become '?': of the name of a file, say, or of a text
- * that was cut. Not collective. */
+ * that was cut. So do control characters, which a terminal would obey, but for ends of lines and
+ * tabulators. Not collective. */
 PAR_API void par_utf8_clean(char *text);
 
 /**
