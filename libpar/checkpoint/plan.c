@@ -1,6 +1,7 @@
 /* What a rank's load reads: see plan.h. */
 #include "libpar/checkpoint/plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,15 +14,40 @@ static int choose(const par_checkpoint *c, const par_checkpoint_run *r, int rank
     return other >= 0 ? other : own;
 }
 
+static bool has_kind(const par_checkpoint *c, const char *kind) {
+    int i = 0;
+    while (i < c->n_tensors && strcmp(c->tensors[i].kind, kind) != 0) i++;
+    return i < c->n_tensors;
+}
+
+/* What the checkpoint has not: runs one by one, but for kinds that it has not at all. */
+static void refuse_missing(const par__plan *plan, par_problems *refused) {
+    const par_checkpoint *c = plan->from;
+    char kinds[256] = "", listed[300];
+    for (int i = 0; i < plan->n; i++) {
+        const par_checkpoint_run *r = plan->wants[i].run;
+        if (plan->wants[i].tensor >= 0 || r->optional) continue;
+        if (has_kind(c, r->kind)) {
+            par_problem(refused, "%s: has no %s/%s, which this run has", c->info.path, r->kind,
+                        r->name);
+            continue;
+        }
+        snprintf(listed, sizeof listed, " %s,", r->kind);
+        if (!strstr(kinds, listed) && strlen(kinds) + strlen(listed) < sizeof kinds)
+            strcat(kinds, listed);
+    }
+    if (*kinds)
+        par_problem(refused,
+                    "%s: has no%s which this run needs to go on; of weights alone a training "
+                    "begins (par checkpoint export --hf DIR, then train_llm --import DIR)",
+                    c->info.path, kinds);
+}
+
 static void check_want(const par_checkpoint *c, const par_checkpoint_run *run, int tensor,
                        par_problems *refused) {
-    const par_checkpoint_tensor *t = tensor < 0 ? NULL : &c->tensors[tensor];
+    const par_checkpoint_tensor *t = &c->tensors[tensor];
     par_checkpoint_run r = par__run_plain(run);
-    if (!t && r.optional) return;
-    if (!t)
-        par_problem(refused, "%s: has no %s/%s, which this run has", c->info.path, r.kind, r.name);
-    else if ((t->ndim > 0) != (r.ndim > 0) || t->global[0] != r.global[0] ||
-             t->global[1] != r.global[1])
+    if ((t->ndim > 0) != (r.ndim > 0) || t->global[0] != r.global[0] || t->global[1] != r.global[1])
         par_problem(refused, "%s: its %s/%s is %s[%lld, %lld]; this run's is %s[%lld, %lld]",
                     c->info.path, r.kind, r.name, t->ndim ? "" : "a blob ", (long long)t->global[0],
                     (long long)t->global[1], r.ndim ? "" : "a blob ", (long long)r.global[0],
@@ -45,8 +71,9 @@ par_status par__plan_make(const par_checkpoint *from, const par_checkpoint_run *
     if (!plan.wants) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
     for (int i = 0; i < n; i++) {
         plan.wants[i] = (par__want){&runs[i], choose(from, &runs[i], rank)};
-        check_want(from, &runs[i], plan.wants[i].tensor, refused);
+        if (plan.wants[i].tensor >= 0) check_want(from, &runs[i], plan.wants[i].tensor, refused);
     }
+    refuse_missing(&plan, refused);
     qsort(plan.wants, (size_t)n, sizeof *plan.wants, by_tensor);
     *out = plan;
     return PAR_OK;
