@@ -35,6 +35,8 @@ par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
     if (n > MAX_PATH - 32) return par_error_set(PAR_ERR_ARG, "%s: is too long", directory);
     snprintf(path, sizeof path, "%.*s/manifest.json", n, directory);
     bool single = stat(path, &info) == 0;
+    if (!single && errno != ENOENT && errno != ENOTDIR)
+        return par_error_set(PAR_ERR_IO, "%s: cannot be looked at: %s", path, strerror(errno));
     path[n] = 0;
     if (single) return add_path(out, path, "");
     DIR *d = opendir(path);
@@ -43,13 +45,15 @@ par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
                              "%s: cannot be opened: %s; legal: a directory of "
                              "checkpoints, or one of them",
                              directory, strerror(errno));
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
+    for (struct dirent *e; st == PAR_OK && (errno = 0, e = readdir(d));) {
         /* "step_", eight digits, and nothing, or what one that was set aside has behind it */
         const char *name = e->d_name;
         bool is_step = strncmp(name, "step_", 5) == 0 && strspn(name + 5, "0123456789") == 8 &&
                        (!name[13] || strcmp(name + 13, ".old") == 0);
         if (is_step) st = add_path(out, path, name);
     }
+    if (st == PAR_OK && errno)
+        st = par_error_set(PAR_ERR_IO, "%s: cannot be listed: %s", directory, strerror(errno));
     closedir(d);
     if (out->n) qsort(out->paths, (size_t)out->n, sizeof *out->paths, newest_first);
     if (st == PAR_OK && out->n == 0)

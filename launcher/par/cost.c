@@ -191,7 +191,7 @@ static par_status read_folder(analysis *a, const char *path) {
         leave_out(a, path, strerror(errno));
         return PAR_OK;
     }
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
+    for (struct dirent *e; st == PAR_OK && (errno = 0, e = readdir(d));) {
         bool found;
         snprintf(inside, sizeof inside, "%.3900s/%s", path, e->d_name);
         if (*e->d_name == '.' || stat(inside, &info) != 0 || !S_ISDIR(info.st_mode)) continue;
@@ -199,6 +199,8 @@ static par_status read_folder(analysis *a, const char *path) {
         st = read_run(a, inside, &found);
         if (st == PAR_OK && !found) leave_out(a, inside, "has no log.jsonl");
     }
+    if (st == PAR_OK && errno)
+        st = par_error_set(PAR_ERR_IO, "%s: cannot be listed: %s", path, strerror(errno));
     closedir(d);
     if (n == 0) leave_out(a, path, "has no log.jsonl, and no folder with one");
     return st;

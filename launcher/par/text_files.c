@@ -93,7 +93,7 @@ static par_status walk(text_files *list, const char *folder) {
     par_status st = PAR_OK;
     DIR *stream = opendir(folder);
     if (!stream) return par_error_set(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
-    for (struct dirent *entry; st == PAR_OK && (entry = readdir(stream));) {
+    for (struct dirent *entry; st == PAR_OK && (errno = 0, entry = readdir(stream));) {
         struct stat about;
         left_kind kind = LEFT_KINDS;
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
@@ -114,6 +114,8 @@ static par_status walk(text_files *list, const char *folder) {
         left_out *left = &list->left[kind];
         if (left->n++ == 0) snprintf(left->first, sizeof left->first, "%.250s", path);
     }
+    if (st == PAR_OK && errno)
+        st = par_error_set(PAR_ERR_IO, "%s: cannot be listed: %s", folder, strerror(errno));
     closedir(stream);
     return st;
 }
