@@ -269,6 +269,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     }
     bool ended = t.observer && (st == PAR_OK || st == PAR_ERR_STOPPED); /* so on every rank */
     par_status counted = ended ? llm_observer_count(t.observer, r, t.trainer) : PAR_OK;
+    llm_signals_quiet();
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK && *sample) st = llm_signals_over(r, w);
     if (st == PAR_OK) st = llm_generate_draw(r, w, *sample);

@@ -268,8 +268,12 @@ void llm_signals_newest(const llm_run *, const llm_world *);
 /* The training is over: a signal, as launchers send when a rank has ended, says nothing more. */
 void llm_signals_quiet(void);
 /* After the last step and its save, before a sample is drawn: from now on a signal ends the
- * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
+ * sample, and a second one the program. PAR_ERR_STOPPED: one has come since the last vote.
+ * Collective. */
 par_status llm_signals_over(const llm_run *, const llm_world *);
+/* While it is drawn: PAR_ERR_STOPPED: one has come. Nothing where there was no training, and no
+ * signal is caught. Collective. */
+par_status llm_signals_drawing(const llm_world *);
 /* A save took so long, and the training has just waited for it so long: --exit-after leaves room
  * for the next. */
 void llm_signals_saved(double took, double waited);
