@@ -179,12 +179,13 @@ par_status llm_signals_agree(const llm_run *r, const llm_world *w, int *asked) {
     int32_t wishes[LLM_ASKED_COUNT] = {0};
     seconds.file_looked = 0;
     wishes[llm_signals_asked(r, w)] = 1;
-    if (asked_to_save) wishes[LLM_ASKED_SAVE] = 1;
-    asked_to_save = 0;
+    if (asked_to_save) { /* one that comes here is the same wish; one that comes later stays */
+        asked_to_save = 0;
+        wishes[LLM_ASKED_SAVE] = 1;
+    }
     PAR_TRY(
         par_comm_all_reduce(w->comm, wishes, wishes, LLM_ASKED_COUNT, PAR_I32, tag, NULL, NULL));
-    *asked = LLM_ASKED_NOTHING;
-    for (int i = 1; i < LLM_ASKED_COUNT; i++)
+    for (int i = *asked + 1; i < LLM_ASKED_COUNT; i++)
         if (wishes[i]) *asked = i;
     return PAR_OK;
 }

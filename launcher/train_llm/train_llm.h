@@ -279,8 +279,8 @@ par_status llm_signals_drawing(const llm_world *);
 void llm_signals_saved(double took, double waited);
 /* What this rank knows to be asked; the vote's `stop` if it is anything. */
 int llm_signals_asked(const llm_run *, const llm_world *);
-/* After a vote to stop: the most that any rank was asked; a wish to save is forgotten.
- * Collective. */
+/* After a vote to stop: *asked becomes the most that any rank was asked, if that is more; the ranks
+ * forget a wish to save. Collective. */
 par_status llm_signals_agree(const llm_run *, const llm_world *, int *asked);
 /* Says why and returns PAR_ERR_STOPPED. */
 par_status llm_signals_stop(const llm_run *, const llm_world *, int asked, int64_t step);
