@@ -19,7 +19,7 @@ static void print_notes(const par_checkpoint_result *result) {
 
 par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
     const par_owner_params params = {
-        .directory = r->set.save, .from = llm_resume_from(&r->set), .print = llm_report_line};
+        .directory = r->set.save, .from = llm_resume_from(r), .print = llm_report_line};
     if (!r->set.save) return PAR_OK;
     par_status st = par_owner_claim(w->comm, &params, &r->owner);
     return st == PAR_OK || st == PAR_ERR_TRANSPORT
@@ -172,8 +172,8 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result, bool *own) {
     const llm_settings *s = &r->set;
-    bool automatic = llm_resume_is_auto(s);
-    const char *directory = llm_resume_from(s);
+    bool automatic = llm_resume_is_auto(s) && !llm_resume_first(s);
+    const char *directory = llm_resume_from(r);
     double begin = llm_world_seconds();
     par_status st = par_trainer_resume(trainer, directory, &about->about, result);
     if (st == PAR_ERR_OPTION && strstr(par_error(), "its tokenizer is"))

@@ -36,6 +36,7 @@ enum { LLM_DIRECTORY = 900 }; /* bytes of the name of a run's directory */
 /* What the checkpoint of --resume carries, so that no option need repeat it. */
 typedef struct {
     char path[1024];               /* of the newest one that verifies; "": there is none */
+    bool first;                    /* it is that of --resume auto:DIR, as --save has none yet */
     bool model;                    /* the configuration is known */
     par_transformer_config config; /* with the name that the run had for it */
     char why[512];                 /* why there is none, or its configuration is not known */
@@ -76,6 +77,13 @@ typedef struct {
 typedef struct llm_world llm_world;
 
 /* recipe */
+/* What is resumed from: a checkpoint, or a directory of them; NULL: nothing. After
+ * llm_carried_read. */
+static inline const char *llm_resume_from(const llm_run *r) {
+    const llm_settings *s = &r->set;
+    return r->carried.first ? llm_resume_first(s) : llm_resume_is_auto(s) ? s->save : s->resume;
+}
+
 void llm_recipe_apply(llm_run *, par_problems *);
 /* For --help: the names and where the values are from. */
 void llm_recipe_list(char *text, size_t nbytes);
