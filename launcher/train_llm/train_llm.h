@@ -64,6 +64,7 @@ typedef struct {
     bool began, trains;              /* the first step; and it is one of a training */
     char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
+    bool newest_is_own;              /* it lies in --save's directory */
     char unsaved[1024];              /* why the last save was none: a state that is not finite */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
     struct {
@@ -76,7 +77,6 @@ typedef struct {
 
 typedef struct llm_world llm_world;
 
-/* recipe */
 /* What is resumed from: a checkpoint, or a directory of them; NULL: nothing. After
  * llm_carried_read. */
 static inline const char *llm_resume_from(const llm_run *r) {
@@ -84,6 +84,7 @@ static inline const char *llm_resume_from(const llm_run *r) {
     return r->carried.first ? llm_resume_first(s) : llm_resume_is_auto(s) ? s->save : s->resume;
 }
 
+/* recipe */
 void llm_recipe_apply(llm_run *, par_problems *);
 /* For --help: the names and where the values are from. */
 void llm_recipe_list(char *text, size_t nbytes);
@@ -338,6 +339,9 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
+/* Of a training that fails: its newest checkpoint, and the words that go on from there; "": it has
+ * none. Not collective. */
+void llm_checkpoint_advise(const llm_run *, char *text, size_t nbytes);
 
 /* carried */
 /* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.
