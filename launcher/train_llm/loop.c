@@ -236,6 +236,7 @@ static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_checkpoint_check(r, w, d, t->trainer));
     PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
     PAR_TRY(llm_methods_report(r, w, t->trainer));
+    PAR_TRY(llm_run_take(r, w));
     PAR_TRY(llm_health_begin(r, w, t->trainer));
     PAR_TRY(llm_memory_begin(r, w, t->trainer));
     PAR_TRY(llm_trace_begin(r, w, t->trainer));

@@ -176,6 +176,9 @@ void llm_run_settle(llm_run *, par_problems *);
 /* Rank 0 makes it, all know it; log and curve have their places in it. Before there is a transport.
  * Collective. Errors [agreed]: PAR_ERR_IO, of a name that was given. */
 par_status llm_run_make(llm_run *, const llm_world *);
+/* Right before the first file in it: of two that were started at once, the second one is refused,
+ * and leaves the first one's files alone. Collective. Errors [agreed]: PAR_ERR_IO. */
+par_status llm_run_take(const llm_run *, llm_world *);
 /* DIRECTORY/NAME, valid to the end of the process; NULL: there is no directory. Rank 0 alone
  * writes there. Not collective. */
 const char *llm_run_file(const llm_run *, const char *name);
