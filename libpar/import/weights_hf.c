@@ -6,10 +6,12 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "libpar/base/directory.h"
@@ -200,6 +202,24 @@ static par_status begin(const char *directory, bool unfinished, char path[PAR__P
     return st;
 }
 
+/* What `beside` put there is on the disk before config.json says that all is. */
+static par_status sync_files(const char *directory) {
+    par_status st = PAR_OK;
+    DIR *d = opendir(directory);
+    if (!d) return par__read_error(directory, "opened");
+    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
+        char path[PAR__PATH];
+        struct stat info;
+        if (par__path(path, directory, e->d_name) != PAR_OK) continue;
+        int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        bool plain = file >= 0 && fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+        if (plain && fsync(file) != 0) st = par__write_error(path, "synced");
+        if (file >= 0) close(file);
+    }
+    closedir(d);
+    return st;
+}
+
 static par_status write_index(const writing *w) {
     char name[NAME], path[PAR__PATH];
     par__writer file;
@@ -240,6 +260,7 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
     if (st == PAR_OK) st = write_files(&w);
     if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
     if (st == PAR_OK && from->beside) st = from->beside(from->beside_user, directory);
+    if (st == PAR_OK && from->beside) st = sync_files(directory);
     if (st == PAR_OK)
         st = write_json(&config, par__config_make(w.family, from, dtype));
     else
