@@ -87,12 +87,8 @@ int checkpoint_list(const checkpoint_settings *s) {
     char **damage = calloc((size_t)list.n, sizeof *damage);
     par_status st =
         checkpoints && damage ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a list");
-    for (int i = 0; st == PAR_OK && i < list.n; i++) {
-        st = par_checkpoint_open(list.paths[i], NULL, &checkpoints[i]);
-        if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) continue;
-        damage[i] = strdup(par_error());
-        st = damage[i] ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a message");
-    }
+    for (int i = 0; st == PAR_OK && i < list.n; i++)
+        st = checkpoint_open_found(list.paths[i], &checkpoints[i], &damage[i]);
     if (st == PAR_OK && s->verify)
         st = checkpoint_verify_all(checkpoints, list.n, (int)s->threads, damage);
     if (st == PAR_OK)

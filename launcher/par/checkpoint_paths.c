@@ -28,15 +28,19 @@ static par_status add_path(checkpoint_paths *list, const char *directory, const 
 
 par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
     char path[MAX_PATH];
+    static const char *const files[] = {"manifest.json", "rank_00000.h5"};
     struct stat info;
     par_status st = PAR_OK;
+    bool single = false; /* it is one, though it may lack the manifest */
     int n = (int)strlen(directory);
     while (n > 1 && directory[n - 1] == '/') n--;
     if (n > MAX_PATH - 32) return par_error_set(PAR_ERR_ARG, "%s: is too long", directory);
-    snprintf(path, sizeof path, "%.*s/manifest.json", n, directory);
-    bool single = stat(path, &info) == 0;
-    if (!single && errno != ENOENT && errno != ENOTDIR)
-        return par_error_set(PAR_ERR_IO, "%s: cannot be looked at: %s", path, strerror(errno));
+    for (int i = 0; i < 2 && !single; i++) {
+        snprintf(path, sizeof path, "%.*s/%s", n, directory, files[i]);
+        single = stat(path, &info) == 0;
+        if (!single && errno != ENOENT && errno != ENOTDIR)
+            return par_error_set(PAR_ERR_IO, "%s: cannot be looked at: %s", path, strerror(errno));
+    }
     path[n] = 0;
     if (single) return add_path(out, path, "");
     DIR *d = opendir(path);
@@ -62,6 +66,18 @@ par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
                            "--save made, or a checkpoint in it",
                            directory);
     return st;
+}
+
+par_status checkpoint_open_found(const char *path, par_checkpoint **out, char **damage) {
+    char manifest[MAX_PATH + 64];
+    struct stat info;
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
+    par_status st = stat(manifest, &info) == 0 ? par_checkpoint_open(path, NULL, out)
+                                               : par_error_set(PAR_ERR_IO, "%s: cannot be read: %s",
+                                                               manifest, strerror(errno));
+    if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;
+    *damage = strdup(par_error());
+    return *damage ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a message");
 }
 
 bool checkpoint_is_gone(const char *path) {

@@ -19,7 +19,8 @@ par_status checkpoint_open(const char *path, par_checkpoint **out) {
     static par_problems passed;
     passed = (par_problems){0};
     par_status st = par_checkpoint_open(path, &passed, out);
-    for (const char *line = passed.text; st == PAR_OK && *line; line += strcspn(line, "\n") + 1)
+    for (const char *line = passed.text; st == PAR_OK && *line;
+         line += strcspn(line, "\n"), line += *line == '\n')
         printf("note: %.*s\n", (int)strcspn(line, "\n"), line);
     return st;
 }

@@ -87,6 +87,9 @@ void checkpoint_pair_add(checkpoint_pairs *pairs, const char *name, const char *
 /* The directory itself if it is a checkpoint, else all in it, also those that were set aside. */
 par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out);
 void checkpoint_paths_free(checkpoint_paths *paths);
+/* Open one that was found. *damage: why it cannot be, malloc'ed; it stays NULL where that is no
+ * fault of its files, or there is none. */
+par_status checkpoint_open_found(const char *path, par_checkpoint **out, char **damage);
 /* One that was found and is not there any more: a run that goes on removes its older ones. */
 bool checkpoint_is_gone(const char *path);
 /* The value of a pair; NULL: it has none of this name. */

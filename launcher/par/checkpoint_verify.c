@@ -76,16 +76,16 @@ static int verify_one(const checkpoint_settings *s, const char *path) {
     par_checkpoint *c = NULL;
     char *damage = NULL, size[32];
     double begin = par_tool_seconds();
-    par_status st = par_checkpoint_open(path, NULL, &c);
-    if (st == PAR_OK) st = checkpoint_verify_all(&c, 1, (int)s->threads, &damage);
+    par_status st = checkpoint_open_found(path, &c, &damage);
+    if (c) st = checkpoint_verify_all(&c, 1, (int)s->threads, &damage);
     double time = par_tool_seconds() - begin;
     double nbytes = c ? (double)par_checkpoint_info(c)->nbytes : 0;
     int code = st == PAR_OK && !damage ? EXIT_SUCCESS : CHECKPOINT_FOUND;
     if (code != EXIT_SUCCESS && checkpoint_is_gone(path)) {
         printf("%s: was removed meanwhile\n", path);
         code = EXIT_SUCCESS;
-    } else if (st == PAR_ERR_FORMAT || damage)
-        printf("%s: damaged: %s\n", path, damage ? damage : par_error());
+    } else if (damage)
+        printf("%s: damaged: %s\n", path, damage);
     else if (st != PAR_OK)
         code = checkpoint_failed("verify");
     else
@@ -105,7 +105,7 @@ int checkpoint_verify(const checkpoint_settings *s) {
     int code = found ? EXIT_SUCCESS : checkpoint_failed("verify");
     for (int i = 0; i < list.n; i++) {
         int one = verify_one(s, list.paths[i]);
-        if (one > code) code = one;
+        if (one == CHECKPOINT_FOUND || code == EXIT_SUCCESS) code = one;
     }
     checkpoint_paths_free(&list);
     return code;

@@ -230,6 +230,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         bool crash = code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
         if (!crash || left == 0 || asked) return code;
         fprintf(stderr, "par run: starting again (%lld more)\n", (long long)left - 1);
+        run_program_again(s);
     }
 }
 

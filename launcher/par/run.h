@@ -57,6 +57,9 @@ bool run_is_train_llm(const run_settings *s);
 const char *run_program_directory(const run_settings *s);
 /* Adds words for a job whose folder is `directory`. */
 void run_program_prepare(run_settings *s, const char *directory);
+/* And for one that starts again: where it began with --resume DIR, it goes on from its own newest
+ * checkpoint, if there is one. */
+void run_program_again(run_settings *s);
 
 /* Whether the program's words give `option` this value. */
 bool run_program_has(const run_settings *s, const char *option, const char *value);

@@ -1,13 +1,16 @@
 /*
  * The ranks' output as one: rank 0's standard output as it is; of everything else each line once,
  * with the rank that said it first. What every rank says is so said once, not N times, and one rank
- * that floods does not hide the others. The files have all of it.
+ * that floods does not hide the others. The files have all of it. None is kept open: jobs have more
+ * ranks than a process may have descriptors.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "run.h"
@@ -15,8 +18,9 @@
 enum { LINE = 4096, SHOWN = 200, SEEN = 4096 };
 
 typedef struct {
-    int rank, fd; /* -1: not there yet */
+    int rank;
     const char *kind;
+    off_t at; /* bytes that were read */
     size_t used;
     char line[LINE]; /* its beginning, until it ends */
 } stream;
@@ -35,7 +39,7 @@ run_output *run_output_create(const char *directory, int ranks) {
     o->directory = directory;
     o->n = 2 * ranks;
     for (int i = 0; i < o->n; i++)
-        o->streams[i] = (stream){.rank = i / 2, .fd = -1, .kind = i % 2 ? "err" : "out"};
+        o->streams[i] = (stream){.rank = i / 2, .kind = i % 2 ? "err" : "out"};
     return o;
 }
 
@@ -56,24 +60,30 @@ static void show_line(run_output *o, stream *s) {
                 o->directory);
 }
 
+static void show_bytes(run_output *o, stream *s, const char *bytes, size_t n) {
+    if (s->rank == 0 && strcmp(s->kind, "out") == 0) {
+        fwrite(bytes, 1, n, stdout);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] == '\n')
+            show_line(o, s);
+        else if (s->used < LINE - 1)
+            s->line[s->used++] = bytes[i];
+    }
+}
+
+/* What has come since the last look; a file that cannot be opened is tried again at the next. */
 static void show_stream(run_output *o, stream *s, bool last) {
     char path[RUN_PATH], piece[16384];
-    ssize_t n;
-    if (s->fd < 0) {
-        run_rank_file(path, o->directory, s->rank, s->kind);
-        s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    }
-    while (s->fd >= 0 && (n = read(s->fd, piece, sizeof piece)) > 0) {
-        if (s->rank == 0 && strcmp(s->kind, "out") == 0) {
-            fwrite(piece, 1, (size_t)n, stdout);
-            continue;
-        }
-        for (ssize_t i = 0; i < n; i++) {
-            if (piece[i] == '\n')
-                show_line(o, s);
-            else if (s->used < LINE - 1)
-                s->line[s->used++] = piece[i];
-        }
+    struct stat info;
+    run_rank_file(path, o->directory, s->rank, s->kind);
+    if (stat(path, &info) == 0 && info.st_size > s->at) {
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        for (ssize_t n; file >= 0 && (n = pread(file, piece, sizeof piece, s->at)) > 0; s->at += n)
+            show_bytes(o, s, piece, (size_t)n);
+        if (file >= 0) close(file);
+        if (file < 0 && last) fprintf(stderr, "par run: %s: %s\n", path, strerror(errno));
     }
     if (last && s->used) show_line(o, s);
 }
@@ -88,9 +98,6 @@ void run_output_show(run_output *o, bool last) {
 }
 
 void run_output_destroy(run_output **o) {
-    if (!*o) return;
-    for (int i = 0; i < (*o)->n; i++)
-        if ((*o)->streams[i].fd >= 0) close((*o)->streams[i].fd);
     free(*o);
     *o = NULL;
 }

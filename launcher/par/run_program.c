@@ -64,28 +64,56 @@ const char *run_program_directory(const run_settings *s) {
     return named && *named && strcmp(named, "none") != 0 ? named : NULL;
 }
 
+/* What train_llm's words, or else its file of options, say of these; NULL: nothing. */
+typedef struct {
+    const char *run, *save, *resume;
+} places;
+
+static places find_places(const run_settings *s) {
+    static char text[1 << 16];
+    places of = {0};
+    par_option rows[] = {
+        {.name = "run", .type = PAR_OPT_TEXT, .value = &of.run, .help = "its directory"},
+        {.name = "save", .type = PAR_OPT_TEXT, .value = &of.save, .help = "of its checkpoints"},
+        {.name = "resume", .type = PAR_OPT_TEXT, .value = &of.resume, .help = "where it begins"}};
+    par_problems others = {0}; /* other rows are train_llm's affair */
+    const char *config = value_of(s, "--config"), *run = value_of(s, "--run"),
+               *save = value_of(s, "--save"), *resume = value_of(s, "--resume");
+    FILE *file = config ? fopen(config, "r") : NULL;
+    text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
+    if (file) fclose(file);
+    par_options_load(rows, 3, config ? config : "", text, &others);
+    return (places){run ? run : of.run, save ? save : of.save, resume ? resume : of.resume};
+}
+
 void run_program_prepare(run_settings *s, const char *directory) {
     if (!run_is_train_llm(s)) return;
-    bool saves = value_of(s, "--save") || s->restarts;
-    /* a file of options may say more of it */
-    bool unknown = !saves && !s->run && value_of(s, "--config");
-    if (!value_of(s, "--run") && !unknown) {
+    places of = find_places(s);
+    if (!of.run) {
         run_word(&s->program, "--run");
         run_word(&s->program, "%s", directory);
         /* a folder that nobody asked for does not make train_llm save */
-        if (!saves && !s->run) {
+        if (!of.save && !s->restarts && !s->run) {
             run_word(&s->program, "--save");
             run_word(&s->program, "none");
         }
     }
     if (!s->restarts) return;
-    if (!value_of(s, "--save")) {
+    if (!of.save) {
         run_word(&s->program, "--save");
         run_word(&s->program, "%s/checkpoints", directory);
         fprintf(stderr, "par run: checkpoints for --restarts go to %s/checkpoints\n", directory);
     }
-    if (!value_of(s, "--resume")) {
+    if (!of.resume) {
         run_word(&s->program, "--resume");
         run_word(&s->program, "auto");
     }
+}
+
+void run_program_again(run_settings *s) {
+    if (!run_is_train_llm(s)) return;
+    places of = find_places(s);
+    if (!of.resume || strcmp(of.resume, "auto") == 0 || strncmp(of.resume, "auto:", 5) == 0) return;
+    run_word(&s->program, "--resume");
+    run_word(&s->program, "auto:%s", of.resume);
 }

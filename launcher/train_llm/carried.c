@@ -40,7 +40,11 @@ static void look(const char *directory, llm_carried *out) {
 void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     const llm_settings *s = &r->set;
     if (!s->resume || s->import || s->verify_parallel) return;
-    if (w->rank == 0) look(llm_resume_from(s), &r->carried);
+    if (w->rank == 0) look(llm_resume_from(r), &r->carried);
+    if (w->rank == 0 && llm_resume_first(s) && !*r->carried.path) {
+        r->carried = (llm_carried){.first = true};
+        look(llm_resume_from(r), &r->carried);
+    }
     if (w->size > 1) llm_world_share(&r->carried, sizeof r->carried);
     /* the form that was given for the same file by hand, where it is not again */
     const llm_carried *c = &r->carried;

@@ -19,7 +19,7 @@ static void print_notes(const par_checkpoint_result *result) {
 
 par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
     const par_owner_params params = {
-        .directory = r->set.save, .from = llm_resume_from(&r->set), .print = llm_report_line};
+        .directory = r->set.save, .from = llm_resume_from(r), .print = llm_report_line};
     if (!r->set.save) return PAR_OK;
     par_status st = par_owner_claim(w->comm, &params, &r->owner);
     return st == PAR_OK || st == PAR_ERR_TRANSPORT
@@ -86,6 +86,7 @@ static par_status report(llm_run *r, const llm_world *w, par_status st,
     *r->unsaved = 0;
     if (st == PAR_OK) {
         snprintf(r->newest, sizeof r->newest, "%s", result->path);
+        r->newest_is_own = true;
         llm_signals_newest(r, w);
     }
     if (st == PAR_OK && w->rank == 0) {
@@ -172,8 +173,8 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result, bool *own) {
     const llm_settings *s = &r->set;
-    bool automatic = llm_resume_is_auto(s);
-    const char *directory = llm_resume_from(s);
+    bool automatic = llm_resume_is_auto(s) && !llm_resume_first(s);
+    const char *directory = llm_resume_from(r);
     double begin = llm_world_seconds();
     par_status st = par_trainer_resume(trainer, directory, &about->about, result);
     if (st == PAR_ERR_OPTION && strstr(par_error(), "its tokenizer is"))
@@ -194,6 +195,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
             "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
             directory);
     snprintf(r->newest, sizeof r->newest, "%s", result->path);
+    r->newest_is_own = *own;
     if (w->rank != 0) return PAR_OK;
     /* options of a training differ, and that it is over, when there is none */
     print_notes_of(result, s->sample ? "passed over:" : "");
@@ -221,4 +223,12 @@ par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data 
     free(about);
     free(result);
     return st;
+}
+
+void llm_checkpoint_advise(const llm_run *r, char *text, size_t nbytes) {
+    bool own = r->newest_is_own;
+    *text = 0;
+    if (r->trains && *r->newest)
+        snprintf(text, nbytes, "the newest checkpoint is %s; --resume auto%s%s goes on from there",
+                 r->newest, own ? "" : ":", own ? "" : r->newest);
 }

@@ -28,5 +28,6 @@ void llm_files_check(const llm_run *r, par_problems *problems) {
         llm_data_check(r, vocab_alone(r), problems);
     if (tokenizer && strcmp(tokenizer, "bytes") != 0) check_path("tokenizer", tokenizer, problems);
     check_path("prompt-file", s->prompt_file, problems);
-    if (!llm_resume_is_auto(s)) check_path("resume", s->resume, problems);
+    if (!llm_resume_is_auto(s) || r->carried.first)
+        check_path("resume", llm_resume_from(r), problems);
 }

@@ -36,6 +36,7 @@ typedef struct {
     const llm_prompt *prompt;
     int64_t n_new;
     double begin, first; /* s: of the run, and when its first tokens were there */
+    par_status st;       /* of the signals, with each token */
 } run;
 
 /* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be
@@ -87,7 +88,7 @@ static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
     free(text);
 }
 
-/* New token i of all texts; false when all have ended. */
+/* New token i of all texts; false when all have ended, or a signal asks for it. */
 static bool take(void *user, int64_t i, const int32_t *ids) {
     run *r = user;
     llm_generation *p = r->sample;
@@ -105,7 +106,8 @@ static bool take(void *user, int64_t i, const int32_t *ids) {
             t->n++, find_stop(r, t, p->ids + b * r->n_new);
         goes_on |= !t->why;
     }
-    return goes_on;
+    r->st = llm_signals_drawing(r->world);
+    return goes_on && r->st == PAR_OK;
 }
 
 static par_status print_text(const llm_settings *s, const llm_generation *p, int k, int64_t b) {
@@ -160,6 +162,7 @@ static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generatio
         memcpy(p->batch + b * prompt->n, prompt->ids, (size_t)prompt->n * sizeof *p->batch);
     }
     PAR_TRY(par_generator_run(p->generator, &what, NULL));
+    PAR_TRY(r.st);
     double end = llm_world_seconds();
     all->seconds += end - r.begin;
     all->prompt_s += r.first - r.begin;

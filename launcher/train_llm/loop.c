@@ -21,8 +21,8 @@ static par_status read_or_stop(void *user, int64_t first, int64_t n, void *x, vo
     return s->data->read(s->data->user, first, n, x, targets);
 }
 
-/* *out: its loss, the same on every rank. In a training there is an observer, and *asked becomes
- * what was asked for, if that was to stop: PAR_ERR_STOPPED. */
+/* *out: its loss, the same on every rank. In a training there is an observer, and *asked rises to
+ * what was asked for meanwhile; if that was to stop: PAR_ERR_STOPPED. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
                            const llm_world *w, llm_observer *o, int64_t step, double *out,
                            int *asked) {
@@ -81,7 +81,6 @@ static par_status save_before_end(llm_run *r, const llm_world *w, const llm_data
 
 static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
                            llm_observer *o, position *at) {
-    int asked = LLM_ASKED_NOTHING;
     double lr = llm_settle_lr(&r->set, at->ended + 1);
     const par_vote *vote = &at->vote;
     par_status st = par_trainer_step_end(trainer, &at->vote);
@@ -104,9 +103,7 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
         if (!last) llm_report_progress(r, step);
         llm_signals_check_stdout(r);
     }
-    if (vote->stop) PAR_TRY(llm_signals_agree(r, w, &asked));
-    if (asked > at->asked) at->asked = asked;
-    return PAR_OK;
+    return vote->stop ? llm_signals_agree(r, w, &at->asked) : PAR_OK;
 }
 
 /* Marks that the loss of --stop-at-loss, after a validation, or a step where there is no validation
@@ -239,6 +236,7 @@ static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_checkpoint_check(r, w, d, t->trainer));
     PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
     PAR_TRY(llm_methods_report(r, w, t->trainer));
+    PAR_TRY(llm_run_take(r, w));
     PAR_TRY(llm_health_begin(r, w, t->trainer));
     PAR_TRY(llm_memory_begin(r, w, t->trainer));
     PAR_TRY(llm_trace_begin(r, w, t->trainer));
@@ -272,6 +270,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK && *sample) st = llm_signals_over(r, w);
     if (st == PAR_OK) st = llm_generate_draw(r, w, *sample);
+    llm_signals_quiet();
     llm_generate_close(sample);
     llm_trace_close();
     llm_health_end();

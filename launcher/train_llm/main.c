@@ -31,10 +31,10 @@ static int exit_code(par_status st, bool began) {
 }
 
 static void report_end(const llm_run *r, const char *title, const char *text) {
+    char advice[sizeof r->newest * 2 + 128];
     llm_report_problems(title, text);
-    if (r->trains && *r->newest)
-        fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
-                r->newest);
+    llm_checkpoint_advise(r, advice, sizeof advice);
+    if (*advice) fprintf(stderr, "  %s\n", advice);
 }
 
 /* What a training prints is in its log, too; of what else runs it is all that there is. */

@@ -422,8 +422,8 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
-             "newest of --save, if any",
-             .metavar = "DIR|auto",
+             "newest of --save, if any; auto:DIR: from that, else from DIR",
+             .metavar = "DIR|auto|auto:DIR",
              .also = "load|load-dir|resume-from-checkpoint|-y=auto|resume-from|load-checkpoint|"
                      "init-from resume=auto"),
         TEXT("stop-file", stop_file,

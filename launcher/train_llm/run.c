@@ -1,8 +1,9 @@
 /*
  * The directory that a run leaves: its options, log, curve, and what others put there by
  * llm_run_file. Rank 0 makes it before the first step and alone writes into it; all ranks know its
- * name. A directory that is a run's already is taken only by a run that goes on in it. A start that
- * fails before the first step leaves nothing of it.
+ * name. A directory that is a run's already is taken only by a run that goes on in it: of two
+ * starts at once, the one that makes the first file has it. A start that fails before the first
+ * step leaves nothing of it.
  */
 #define _XOPEN_SOURCE 700
 #include <ctype.h>
@@ -22,9 +23,10 @@ enum { NAMES = 16, MAX_STEPS = 10000000 };
 
 /* What this process made, on rank 0: to be removed if the run does not begin. */
 static struct {
-    const llm_run *run; /* NULL: nothing is to be removed */
+    const llm_run *run; /* NULL: it goes on in a directory, and nothing is to be removed */
     const char *directory;
     bool made, made_above, had_checkpoints; /* of the folder, of runs/ */
+    bool files;                             /* what has one of the names below */
 } kept;
 
 static const char *const names[] = {"config", "log.jsonl", "curve.svg", "memory.json"};
@@ -111,6 +113,13 @@ static par_status cannot(const char *directory, const char *verb) {
                          directory, verb, strerror(errno));
 }
 
+static par_status another(const char *directory) {
+    return par_error_set(PAR_ERR_IO,
+                         "--run %s: is another run's; legal: --resume auto to go on in it, or "
+                         "another name",
+                         directory);
+}
+
 static par_status make_given(const llm_run *r, char *directory) {
     const llm_settings *s = &r->set;
     struct stat info;
@@ -121,11 +130,7 @@ static par_status make_given(const llm_run *r, char *directory) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) old |= is_there(directory, names[i]);
     kept.run = old ? NULL : r;
     kept.had_checkpoints = is_there(directory, "checkpoints");
-    if (old && !llm_resume_is_auto(s) && !holds(s->run, s->resume))
-        return par_error_set(PAR_ERR_IO,
-                             "--run %s: is another run's; legal: --resume auto to go on in it, or "
-                             "another name",
-                             directory);
+    if (old && !llm_resume_is_auto(s) && !holds(s->run, s->resume)) return another(directory);
     if (stat(directory, &info) == 0 && !S_ISDIR(info.st_mode)) {
         errno = ENOTDIR;
         return cannot(directory, "used");
@@ -192,6 +197,22 @@ par_status llm_run_make(llm_run *r, const llm_world *w) {
     return PAR_OK;
 }
 
+par_status llm_run_take(const llm_run *r, llm_world *w) {
+    char path[LLM_DIRECTORY + 64];
+    par_status st = PAR_OK;
+    if (w->rank == 0 && *r->directory && kept.run) {
+        snprintf(path, sizeof path, "%s/%s", r->directory, names[0]);
+        make_directories(r->directory); /* another start that failed may have removed it */
+        int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        kept.files = file >= 0;
+        if (file >= 0)
+            close(file);
+        else
+            st = errno == EEXIST ? another(r->directory) : cannot(r->directory, "written to");
+    }
+    return llm_world_agree(w, st);
+}
+
 void llm_run_print(const llm_run *r) {
     if (*r->directory)
         printf("run: %s\n", r->directory);
@@ -202,7 +223,7 @@ void llm_run_print(const llm_run *r) {
 void llm_run_leave(void) {
     char path[LLM_DIRECTORY + 64];
     if (!kept.run || kept.run->trains) return;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; kept.files && i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", kept.directory, names[i]);
         unlink(path);
     }

@@ -82,13 +82,15 @@ typedef struct {
     int quantize; /* weights that a sample is drawn with */
 } llm_settings;
 
+/* "auto", or "auto:DIR". */
 static inline bool llm_resume_is_auto(const llm_settings *s) {
-    return s->resume && strcmp(s->resume, "auto") == 0;
+    return s->resume && strncmp(s->resume, "auto", 4) == 0 &&
+           (!s->resume[4] || s->resume[4] == ':');
 }
 
-/* What is resumed from: a checkpoint, or a directory of them. */
-static inline const char *llm_resume_from(const llm_settings *s) {
-    return llm_resume_is_auto(s) ? s->save : s->resume;
+/* Of auto: where it begins while --save has no checkpoint; NULL: anew. */
+static inline const char *llm_resume_first(const llm_settings *s) {
+    return llm_resume_is_auto(s) && s->resume[4] ? s->resume + 5 : NULL;
 }
 
 /* options, elsewhere */

@@ -35,14 +35,17 @@ const par_transformer_config llm_small = {
 static void check_checkpoints(const llm_settings *s, bool automatic, par_problems *problems) {
     const char *missing = par_checkpoint_missing();
     if ((s->save || s->resume) && missing) par_problem(problems, "--save, --resume: %s", missing);
-    if ((s->save && !*s->save) || (s->resume && !*s->resume))
+    const char *first = llm_resume_first(s);
+    if ((s->save && !*s->save) || (s->resume && !*s->resume) || (first && !*first))
         par_problem(problems, "--save, --resume: empty; legal: a directory");
     if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
     if (!s->save && s->save_async) par_problem(problems, "--save-async: needs --save");
     if (!s->save_async && s->save_memory)
         par_problem(problems, "--save-memory: needs --save-async");
-    if (!s->save && automatic)
+    if (!s->save && automatic && !first)
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
+    if (first && s->import)
+        par_problem(problems, "--resume auto:DIR, --import: both say where it begins; legal: one");
     if (!s->save && (s->keep_every || s->keep_best))
         par_problem(problems, "--keep-every, --keep-best: need --save");
     if (s->keep_best && s->split <= 0)

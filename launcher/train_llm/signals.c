@@ -39,8 +39,9 @@ static void on_signal(int number) {
     } else if (!asked_to_stop) {
         asked_to_stop = 1;
         if (*text && write(STDERR_FILENO, text, strlen(text)) < 0) errno = error;
+    } else if (over) {
+        _exit(EXIT_STOPPED);
     }
-    if (over && asked_to_stop) _exit(EXIT_STOPPED);
     errno = error;
 }
 
@@ -90,17 +91,21 @@ void llm_signals_quiet(void) {
 }
 
 par_status llm_signals_over(const llm_run *r, const llm_world *w) {
-    static const par_tag tag = {"signals", -1, -1, -1};
     char *text = said == texts[0] ? texts[1] : texts[0];
     if (w->rank == 0)
         snprintf(text, sizeof texts[0],
                  "train_llm: a signal: the training is over, and the sample is left out%s%s\n",
                  *r->newest ? "; the newest checkpoint is " : "", r->newest);
     said = text;
-    int32_t asked = asked_to_stop, sum;
-    PAR_TRY(par_comm_all_reduce(w->comm, &asked, &sum, 1, PAR_I32, tag, NULL, NULL));
     over = 1;
-    if (sum == 0 && asked_to_stop) _exit(EXIT_STOPPED); /* meanwhile */
+    return llm_signals_drawing(w);
+}
+
+par_status llm_signals_drawing(const llm_world *w) {
+    static const par_tag tag = {"signals", -1, -1, -1};
+    int32_t asked = asked_to_stop, sum;
+    if (!over) return PAR_OK;
+    PAR_TRY(par_comm_all_reduce(w->comm, &asked, &sum, 1, PAR_I32, tag, NULL, NULL));
     if (sum == 0) return PAR_OK;
     if (w->rank == 0) printf("stopped by a signal after the last step\n");
     return par_error_set(PAR_ERR_STOPPED, "by a signal, after the last step");
@@ -174,12 +179,13 @@ par_status llm_signals_agree(const llm_run *r, const llm_world *w, int *asked) {
     int32_t wishes[LLM_ASKED_COUNT] = {0};
     seconds.file_looked = 0;
     wishes[llm_signals_asked(r, w)] = 1;
-    if (asked_to_save) wishes[LLM_ASKED_SAVE] = 1;
-    asked_to_save = 0;
+    if (asked_to_save) { /* one that comes here is the same wish; one that comes later stays */
+        asked_to_save = 0;
+        wishes[LLM_ASKED_SAVE] = 1;
+    }
     PAR_TRY(
         par_comm_all_reduce(w->comm, wishes, wishes, LLM_ASKED_COUNT, PAR_I32, tag, NULL, NULL));
-    *asked = LLM_ASKED_NOTHING;
-    for (int i = 1; i < LLM_ASKED_COUNT; i++)
+    for (int i = *asked + 1; i < LLM_ASKED_COUNT; i++)
         if (wishes[i]) *asked = i;
     return PAR_OK;
 }

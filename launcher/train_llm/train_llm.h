@@ -36,6 +36,7 @@ enum { LLM_DIRECTORY = 900 }; /* bytes of the name of a run's directory */
 /* What the checkpoint of --resume carries, so that no option need repeat it. */
 typedef struct {
     char path[1024];               /* of the newest one that verifies; "": there is none */
+    bool first;                    /* it is that of --resume auto:DIR, as --save has none yet */
     bool model;                    /* the configuration is known */
     par_transformer_config config; /* with the name that the run had for it */
     char why[512];                 /* why there is none, or its configuration is not known */
@@ -63,6 +64,7 @@ typedef struct {
     bool began, trains;              /* the first step; and it is one of a training */
     char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
+    bool newest_is_own;              /* it lies in --save's directory */
     char unsaved[1024];              /* why the last save was none: a state that is not finite */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
     struct {
@@ -74,6 +76,13 @@ typedef struct {
 } llm_run;
 
 typedef struct llm_world llm_world;
+
+/* What is resumed from: a checkpoint, or a directory of them; NULL: nothing. After
+ * llm_carried_read. */
+static inline const char *llm_resume_from(const llm_run *r) {
+    const llm_settings *s = &r->set;
+    return r->carried.first ? llm_resume_first(s) : llm_resume_is_auto(s) ? s->save : s->resume;
+}
 
 /* recipe */
 void llm_recipe_apply(llm_run *, par_problems *);
@@ -167,6 +176,9 @@ void llm_run_settle(llm_run *, par_problems *);
 /* Rank 0 makes it, all know it; log and curve have their places in it. Before there is a transport.
  * Collective. Errors [agreed]: PAR_ERR_IO, of a name that was given. */
 par_status llm_run_make(llm_run *, const llm_world *);
+/* Right before the first file in it: of two that were started at once, the second one is refused,
+ * and leaves the first one's files alone. Collective. Errors [agreed]: PAR_ERR_IO. */
+par_status llm_run_take(const llm_run *, llm_world *);
 /* DIRECTORY/NAME, valid to the end of the process; NULL: there is no directory. Rank 0 alone
  * writes there. Not collective. */
 const char *llm_run_file(const llm_run *, const char *name);
@@ -268,15 +280,19 @@ void llm_signals_newest(const llm_run *, const llm_world *);
 /* The training is over: a signal, as launchers send when a rank has ended, says nothing more. */
 void llm_signals_quiet(void);
 /* After the last step and its save, before a sample is drawn: from now on a signal ends the
- * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
+ * sample, and a second one the program. PAR_ERR_STOPPED: one has come since the last vote.
+ * Collective. */
 par_status llm_signals_over(const llm_run *, const llm_world *);
+/* While it is drawn: PAR_ERR_STOPPED: one has come. Nothing where there was no training, and no
+ * signal is caught. Collective. */
+par_status llm_signals_drawing(const llm_world *);
 /* A save took so long, and the training has just waited for it so long: --exit-after leaves room
  * for the next. */
 void llm_signals_saved(double took, double waited);
 /* What this rank knows to be asked; the vote's `stop` if it is anything. */
 int llm_signals_asked(const llm_run *, const llm_world *);
-/* After a vote to stop: the most that any rank was asked; a wish to save is forgotten.
- * Collective. */
+/* After a vote to stop: *asked becomes the most that any rank was asked, if that is more; the ranks
+ * forget a wish to save. Collective. */
 par_status llm_signals_agree(const llm_run *, const llm_world *, int *asked);
 /* Says why and returns PAR_ERR_STOPPED. */
 par_status llm_signals_stop(const llm_run *, const llm_world *, int asked, int64_t step);
@@ -326,6 +342,9 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
+/* Of a training that fails: its newest checkpoint, and the words that go on from there; "": it has
+ * none. Not collective. */
+void llm_checkpoint_advise(const llm_run *, char *text, size_t nbytes);
 
 /* carried */
 /* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.

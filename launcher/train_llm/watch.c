@@ -33,10 +33,9 @@ static void stalled(void *user, const char *report, bool first) {
         if (file) fputs(report, file);
         if (file) fclose(file);
         dprintf(STDERR_FILENO, "train_llm: the run stands still\n%s", report);
-        if (watch.run->trains && *watch.run->newest)
-            dprintf(STDERR_FILENO,
-                    "the newest checkpoint is %s; --resume auto goes on from there\n",
-                    watch.run->newest);
+        char advice[sizeof watch.run->newest * 2 + 128];
+        llm_checkpoint_advise(watch.run, advice, sizeof advice);
+        if (*advice) dprintf(STDERR_FILENO, "%s\n", advice);
         dprintf(STDERR_FILENO, "par diagnose hang %s says this again\n", watch.directory);
     } else {
         nanosleep(&pause, NULL); /* behind the rank that reports */

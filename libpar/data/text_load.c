@@ -265,6 +265,7 @@ par_status par_text_look(const char *path, par_text_kind *kind) {
                 : is_unmarked_utf16(&t)              ? PAR_TEXT_UTF16
                                                      : PAR_TEXT_BINARY;
     }
+    st = par__map_end(&t.map, path, st);
     par__text_free(&t);
     return st;
 }

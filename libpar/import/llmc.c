@@ -118,7 +118,8 @@ par_status par_llmc_open(const char *path, par_llmc **out) {
                            path, f->map.nbytes, sizeof header);
     if (st == PAR_OK) {
         memcpy(header, f->map.data, sizeof header);
-        st = check(path, header, f);
+        st = par__map_check(&f->map, path);
+        if (st == PAR_OK) st = check(path, header, f);
     }
     if (st != PAR_OK)
         par_llmc_close(&f);
@@ -160,7 +161,7 @@ static par_status read_llmc(void *user, const par_param *param, par_dtype dtype,
             return par__weight_refuse(f->path, param->name, param->ndim, index, (double)x, dtype);
         par__narrow(&x, 1, dtype, (char *)dst + (size_t)i * par_dtype_nbytes(dtype));
     }
-    return PAR_OK;
+    return par__map_check(&f->map, f->path);
 }
 
 void par_weights_of_llmc(const par_llmc *file, par_weights *out) {

@@ -6,10 +6,12 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "libpar/base/directory.h"
@@ -203,6 +205,29 @@ static par_status begin(const char *directory, bool unfinished, char path[PAR__P
     return st;
 }
 
+/* What `beside` put there is on the disk before config.json says that all is. */
+static par_status sync_files(const char *directory) {
+    par_status st = PAR_OK;
+    DIR *d;
+    const char *name;
+    PAR_TRY(par__list_open(directory, &d));
+    while (st == PAR_OK && (st = par__list_next(&d, directory, &name)) == PAR_OK && name) {
+        char path[PAR__PATH];
+        struct stat info;
+        if (par__path(path, directory, name) != PAR_OK) continue;
+        int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (file < 0) {
+            st = par__read_error(path, "opened");
+            continue;
+        }
+        bool plain = fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+        if (plain && fsync(file) != 0) st = par__write_error(path, "synced");
+        close(file);
+    }
+    if (d) closedir(d);
+    return st;
+}
+
 static par_status write_index(const writing *w) {
     char name[NAME], path[PAR__PATH];
     par__writer file;
@@ -243,6 +268,7 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
     if (st == PAR_OK) st = write_files(&w);
     if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
     if (st == PAR_OK && from->beside) st = from->beside(from->beside_user, directory);
+    if (st == PAR_OK && from->beside) st = sync_files(directory);
     if (st == PAR_OK)
         st = write_json(&config, par__config_make(w.family, from, dtype));
     else

@@ -105,8 +105,7 @@ static par_status begin(par_series *s, const par_series_start *start, walk *w) {
     PAR_TRY(par__map_open(s->path, &map));
     size_t nbytes = map.nbytes;
     par_status st = nbytes ? scan(form, s->path, map.data, nbytes, start, w) : PAR_OK;
-    par__map_close(&map);
-    PAR_TRY(st);
+    PAR_TRY(par__map_end(&map, s->path, st));
     size_t keep = w->later && !form->restart ? w->keep : w->whole;
     if (keep < nbytes && (ftruncate(s->file, (off_t)keep) != 0 || fsync(s->file) != 0))
         return par__write_error(s->path, "cut back");

@@ -4,6 +4,7 @@
  * compared with the whole tensor. Reference directories are used where they are; small ones made
  * here need nothing.
  */
+#define _XOPEN_SOURCE 700
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,9 @@
 
 #include "../harness.h"
 #include "kernels/half.h"
+#include "par/guard.h"
 #include "par/import.h"
+#include "par/weights.h"
 #include "../data/temp.h"
 
 enum { L = 2, C = 4, V = 5, P = 3, F = 16, TENSORS = 4 + 12 * L };
@@ -572,6 +575,28 @@ static void sharded(void) {
     CHECK_FAILS(try_import(), PAR_ERR_IO, "config.json: cannot be opened: No such file");
 }
 
+/* A model file of llm.c that becomes shorter while it is open: its weights are not zeros. */
+static void llmc_shorter(void) {
+    enum { ROWS = 4096, W = 2, PLACES = 2, MLP = 4 * W };
+    enum { N = ROWS * W + PLACES * W + 2 * W + 3 * W * W + 3 * W + W * W + W + 2 * W };
+    enum { ALL = 256 + N + MLP * W + MLP + W * MLP + W + 2 * W };
+    static int32_t words[ALL] = {20240326, 3, PLACES, ROWS, 1, 1, W, ROWS};
+    static float dst[ROWS * W];
+    par_llmc *file = NULL;
+    par_weights weights;
+    const par_param p = make_param("embedding.token.weight", ROWS, W);
+    const char *path = temp_file("shorter.bin", words, sizeof words);
+    CHECK_OK(par_guard_files());
+    CHECK_OK(par_llmc_open(path, &file));
+    if (!file) return;
+    par_weights_of_llmc(file, &weights);
+    CHECK_OK(weights.read(weights.user, &p, PAR_F32, dst));
+    CHECK(truncate(path, 1024) == 0, "truncate");
+    CHECK_FAILS(weights.read(weights.user, &p, PAR_F32, dst), PAR_ERR_IO,
+                "shorter.bin: became shorter");
+    par_llmc_close(&file);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"oracle-gpt2", oracle_gpt2, 0, NULL, 0},
@@ -583,6 +608,7 @@ int main(int argc, char **argv) {
         {"half-types", half_types, 0, NULL, 0},
         {"read-refusals", read_refusals, 0, NULL, 0},
         {"sharded", sharded, 0, NULL, 0},
+        {"llmc-shorter", llmc_shorter, 0, NULL, 0},
     };
     harness_foreign_json();
     temp_open();

@@ -35,8 +35,8 @@ typedef struct {
      * par_weights_param. */
     par_status (*read)(void *user, const par_param *param, par_dtype dtype, void *dst);
     void *user;
-    /* Puts what else belongs into a Hugging Face directory there, before it is complete; NULL:
-     * nothing. */
+    /* Puts what else belongs into a Hugging Face directory there, before it is complete; files that
+     * it leaves there need not be synced. NULL: nothing. */
     par_status (*beside)(void *user, const char *directory);
     void *beside_user;
 } par_weights;
