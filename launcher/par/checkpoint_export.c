@@ -26,17 +26,19 @@ static int close_written(FILE *out, int error) {
     return error ? error : closed ? 0 : errno;
 }
 
-/* The files that are there; how many. */
+/* The files that are there; how many, or 0 where none of them decides about ids. */
 static int copy_files(const char *from, const char *to, par_status *st) {
     static char block[1 << 16];
     char source[PATH], target[PATH];
+    int64_t nbytes;
     int n = 0;
+    bool decided = false;
     for (const char *const *name = llm_tokenizer_names; *name && *st == PAR_OK; name++) {
         int length = snprintf(source, sizeof source, "%s/%s", from, *name);
         int other = snprintf(target, sizeof target, "%s/%s", to, *name);
         if (length >= PATH || other >= PATH)
             *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
-        FILE *in = *st == PAR_OK ? fopen(source, "rb") : NULL;
+        FILE *in = *st == PAR_OK ? llm_tokenizer_open_file(source, &nbytes) : NULL;
         FILE *out = in ? fopen(target, "wb") : NULL;
         if (!in && *st == PAR_OK && errno != ENOENT && errno != ENOTDIR)
             *st = par_error_set(PAR_ERR_IO, "%s: cannot be opened: %s", source, strerror(errno));
@@ -52,8 +54,9 @@ static int copy_files(const char *from, const char *to, par_status *st) {
         else if (error)
             *st = copy_error(target, "written", error);
         n += !unread && !error;
+        decided |= name < llm_tokenizer_names + LLM_TOKENIZER_DECIDING;
     }
-    return n;
+    return decided ? n : 0;
 }
 
 /* One file that a checkpoint carries. */
@@ -128,9 +131,14 @@ static par_status copy_tokenizer(void *user, const char *to) {
 /* Before anything is written. */
 static par_status check_tokenizer(const char *folder) {
     char path[PATH];
-    for (const char *const *name = llm_tokenizer_names; *name; name++)
-        if (snprintf(path, sizeof path, "%s/%s", folder, *name) < PATH && access(path, F_OK) == 0)
-            return PAR_OK;
+    int64_t nbytes;
+    for (int i = 0; i < LLM_TOKENIZER_DECIDING; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", folder, llm_tokenizer_names[i]) >= PATH) continue;
+        FILE *file = llm_tokenizer_open_file(path, &nbytes);
+        bool there = file || (errno != ENOENT && errno != ENOTDIR); /* copying says what it is */
+        if (file) fclose(file);
+        if (there) return PAR_OK;
+    }
     return par_error_set(PAR_ERR_IO,
                          "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
                          "tokenizer.json, or vocab.json and merges.txt",
