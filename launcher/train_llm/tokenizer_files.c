@@ -123,3 +123,11 @@ void llm_tokenizer_look(llm_tokenizer *t, const char *path) {
     for (int i = LLM_TOKENIZER_DECIDING; whole && t->n_files && llm_tokenizer_names[i]; i++)
         add_file(t, folder, llm_tokenizer_names[i]);
 }
+
+bool llm_tokenizer_look_again(llm_tokenizer *t, const char *path, const char *id) {
+    if (*path) llm_tokenizer_look(t, path);
+    if (*path && strcmp(t->id, id) == 0) return true;
+    llm_tokenizer_drop(t);
+    *t->path = *t->name = *t->id = 0;
+    return false;
+}
