@@ -118,20 +118,34 @@ static par_status average_params(const checkpoint_settings *s, const checkpoint_
     return st;
 }
 
-/* The model of each must be the first one's. */
+/* The model of each must be the first one's: in what no training changes, as far as both record it,
+ * and in what one may go on with another value of, and the model then computes otherwise. */
 static par_status check_same(const checkpoint_settings *s, const checkpoint_source *sources) {
+    static const char *const computed[] = {"window", "norm eps", "rope theta", "rope scaling"};
     par_problems problems = {0};
     int n;
-    const par_checkpoint_pair *pairs = par_checkpoint_pairs(sources[0].checkpoint, &n);
-    for (int i = 1; i < s->n; i++)
+    const par_checkpoint *first = sources[0].checkpoint;
+    const par_checkpoint_pair *pairs = par_checkpoint_pairs(first, &n);
+    for (int i = 1; i < s->n; i++) {
+        const par_checkpoint *other = sources[i].checkpoint;
         for (int k = 0; k < n; k++) {
-            const char *value = checkpoint_value(sources[i].checkpoint, pairs[k].name);
+            const char *value = checkpoint_value(other, pairs[k].name);
             bool shape = pairs[k].class_of == PAR_CHECKPOINT_EQUAL &&
                          strcmp(pairs[k].name, "optimizer") != 0;
             if (shape && value && strcmp(value, pairs[k].value) != 0)
                 par_problem(&problems, "%s: its %s is %s; that of %s is %s", s->words[i],
                             pairs[k].name, value, s->words[0], pairs[k].value);
         }
+        for (size_t k = 0; k < sizeof computed / sizeof *computed; k++) {
+            const char *value = checkpoint_value(other, computed[k]),
+                       *own = checkpoint_value(first, computed[k]);
+            value = value ? value : "none";
+            own = own ? own : "none";
+            if (strcmp(value, own) != 0)
+                par_problem(&problems, "%s: its %s is %s; that of %s is %s", s->words[i],
+                            computed[k], value, s->words[0], own);
+        }
+    }
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
