@@ -57,13 +57,31 @@ static par_status make_model(const par_transformer_config *config, par_dtype dty
     return PAR_OK;
 }
 
-/* A checkpoint of this step is nobody's to replace: it may be one of those that are read. */
+/* A training that goes on takes the newest checkpoint in its directory, so none of weights alone
+ * comes between its own. One of this step is nobody's to replace: it may be one of those that are
+ * read. */
 static par_status check_new(const char *directory, int64_t step) {
     char path[PATH_MAX];
+    checkpoint_paths list = {0};
+    par_status st = PAR_OK;
     snprintf(path, sizeof path, "%s/step_%08lld", directory, (long long)step);
-    if (access(path, F_OK) != 0) return PAR_OK;
-    return par_error_set(
-        PAR_ERR_IO, "%s: is there already, and stays; legal: another directory (--save)", path);
+    if (access(path, F_OK) == 0)
+        return par_error_set(
+            PAR_ERR_IO, "%s: is there already, and stays; legal: another directory (--save)", path);
+    if (access(directory, F_OK) == 0) checkpoint_paths_find(directory, &list);
+    for (int i = 0; st == PAR_OK && i < list.n; i++) {
+        par_checkpoint *c = NULL;
+        bool opens = par_checkpoint_open(list.paths[i], NULL, &c) == PAR_OK;
+        if (!opens || !checkpoint_value(c, CHECKPOINT_ORIGIN))
+            st = par_error_set(
+                PAR_ERR_IO,
+                "%s: is a training's, which could not go on from a checkpoint of weights "
+                "alone beside it; legal: another directory (--save)",
+                list.paths[i]);
+        par_checkpoint_close(&c);
+    }
+    checkpoint_paths_free(&list);
+    return st;
 }
 
 static par_status save(const checkpoint_settings *s, const model *m, const checkpoint_pairs *pairs,
