@@ -69,6 +69,20 @@ static bool add_file(llm_tokenizer *t, const char *folder, const char *name) {
     return true;
 }
 
+/* Each byte is the id of the same number: what a .vocab says of itself is not asked. */
+static bool is_table_of_bytes(const char *path) {
+    par_tokenizer *open = NULL;
+    uint8_t bytes[256];
+    int32_t ids[256];
+    size_t n = 0;
+    for (int b = 0; b < 256; b++) bytes[b] = (uint8_t)b;
+    bool is = par_tokenizer_open(path, &open) == PAR_OK && par_tokenizer_vocab(open) == 256 &&
+              par_tokenizer_encode(open, bytes, 256, ids, 256, &n) == PAR_OK && n == 256;
+    for (int b = 0; b < 256; b++) is = is && ids[b] == b;
+    par_tokenizer_close(&open);
+    return is;
+}
+
 /* FNV-1a, 64 bits: it tells files apart that nobody has forged. */
 static void identify(llm_tokenizer *t) {
     uint64_t hash = 14695981039346656037u;
@@ -77,7 +91,7 @@ static void identify(llm_tokenizer *t) {
         for (int64_t k = 0; k < t->files[i].n; k++)
             hash = (hash ^ (unsigned char)t->files[i].bytes[k]) * 1099511628211u;
     snprintf(t->id, sizeof t->id, "%016llx", (unsigned long long)hash);
-    if (strstr(t->files[0].name, ".vocab") && strstr(t->files[0].bytes, "\"tokenizer\": \"bytes\""))
+    if (strstr(t->files[0].name, ".vocab") && is_table_of_bytes(t->path))
         snprintf(t->id, sizeof t->id, "bytes");
 }
 
