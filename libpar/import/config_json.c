@@ -186,6 +186,9 @@ par_status par__config_parse(const char *path, const char *text, size_t nbytes,
     read_all(&r, family);
     json_decref(r.root);
     if (r.status != PAR_OK) return par_problems_status(&r.problems, r.status);
+    par_layout layout = {0};
+    par_transformer_check(&c, &layout, 1, false, &r.problems, NULL);
+    if (r.problems.n > 0) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: %s", path, r.problems.text);
     *out = c;
     return PAR_OK;
 }

@@ -3,6 +3,7 @@
  * one is absent. Rotary positions stand in the older form (rope_theta, rope_scaling) or the newer
  * one (rope_parameters).
  */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -184,7 +185,7 @@ void par__config_llama(par__config_reader *r, const par__family *family) {
     read_window(r, family, defaults);
     c->qkv_bias = strcmp(family->model_type, "qwen2") == 0;
     c->qk_norm = strcmp(family->model_type, "qwen3") == 0;
-    c->norm_eps = (float)par__config_number(r, root, "rms_norm_eps", 1e-6, 0, 1);
+    c->norm_eps = (float)par__config_number(r, root, "rms_norm_eps", 1e-6, FLT_MIN, 1);
     c->rmsnorm = c->rope = c->swiglu = true;
     c->tied = par__config_bool(r, "tie_word_embeddings", false);
     c->attention_dropout = (float)par__config_number(r, root, "attention_dropout", 0, 0, 0.999);
