@@ -57,13 +57,31 @@ static par_status make_model(const par_transformer_config *config, par_dtype dty
     return PAR_OK;
 }
 
-/* A checkpoint of this step is nobody's to replace: it may be one of those that are read. */
+/* A training that goes on takes the newest checkpoint in its directory, so none of weights alone
+ * comes between its own. One of this step is nobody's to replace: it may be one of those that are
+ * read. */
 static par_status check_new(const char *directory, int64_t step) {
     char path[PATH_MAX];
+    checkpoint_paths list = {0};
+    par_status st = PAR_OK;
     snprintf(path, sizeof path, "%s/step_%08lld", directory, (long long)step);
-    if (access(path, F_OK) != 0) return PAR_OK;
-    return par_error_set(
-        PAR_ERR_IO, "%s: is there already, and stays; legal: another directory (--save)", path);
+    if (access(path, F_OK) == 0)
+        return par_error_set(
+            PAR_ERR_IO, "%s: is there already, and stays; legal: another directory (--save)", path);
+    if (access(directory, F_OK) == 0) checkpoint_paths_find(directory, &list);
+    for (int i = 0; st == PAR_OK && i < list.n; i++) {
+        par_checkpoint *c = NULL;
+        bool opens = par_checkpoint_open(list.paths[i], NULL, &c) == PAR_OK;
+        if (!opens || !checkpoint_value(c, CHECKPOINT_ORIGIN))
+            st = par_error_set(
+                PAR_ERR_IO,
+                "%s: is a training's, which could not go on from a checkpoint of weights "
+                "alone beside it; legal: another directory (--save)",
+                list.paths[i]);
+        par_checkpoint_close(&c);
+    }
+    checkpoint_paths_free(&list);
+    return st;
 }
 
 static par_status save(const checkpoint_settings *s, const model *m, const checkpoint_pairs *pairs,
@@ -118,20 +136,34 @@ static par_status average_params(const checkpoint_settings *s, const checkpoint_
     return st;
 }
 
-/* The model of each must be the first one's. */
+/* The model of each must be the first one's: in what no training changes, as far as both record it,
+ * and in what one may go on with another value of, and the model then computes otherwise. */
 static par_status check_same(const checkpoint_settings *s, const checkpoint_source *sources) {
+    static const char *const computed[] = {"window", "norm eps", "rope theta", "rope scaling"};
     par_problems problems = {0};
     int n;
-    const par_checkpoint_pair *pairs = par_checkpoint_pairs(sources[0].checkpoint, &n);
-    for (int i = 1; i < s->n; i++)
+    const par_checkpoint *first = sources[0].checkpoint;
+    const par_checkpoint_pair *pairs = par_checkpoint_pairs(first, &n);
+    for (int i = 1; i < s->n; i++) {
+        const par_checkpoint *other = sources[i].checkpoint;
         for (int k = 0; k < n; k++) {
-            const char *value = checkpoint_value(sources[i].checkpoint, pairs[k].name);
+            const char *value = checkpoint_value(other, pairs[k].name);
             bool shape = pairs[k].class_of == PAR_CHECKPOINT_EQUAL &&
                          strcmp(pairs[k].name, "optimizer") != 0;
             if (shape && value && strcmp(value, pairs[k].value) != 0)
                 par_problem(&problems, "%s: its %s is %s; that of %s is %s", s->words[i],
                             pairs[k].name, value, s->words[0], pairs[k].value);
         }
+        for (size_t k = 0; k < sizeof computed / sizeof *computed; k++) {
+            const char *value = checkpoint_value(other, computed[k]),
+                       *own = checkpoint_value(first, computed[k]);
+            value = value ? value : "none";
+            own = own ? own : "none";
+            if (strcmp(value, own) != 0)
+                par_problem(&problems, "%s: its %s is %s; that of %s is %s", s->words[i],
+                            computed[k], value, s->words[0], own);
+        }
+    }
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 

@@ -19,9 +19,13 @@ par_status checkpoint_config(const par_checkpoint *c, par_transformer_config *ou
     par_status st = par_config_of_pairs(path, pairs, n, out);
     if (st != PAR_OK) return st;
     par_checkpoint_tensors(c, &n_tensors);
-    if (out->layers >= 1 && out->layers <= n_tensors) return PAR_OK; /* each has some */
-    return par_error_set(PAR_ERR_FORMAT, "%s: its layers is \"%lld\", and it has %d tensors", path,
-                         (long long)out->layers, n_tensors);
+    if (out->layers < 1 || out->layers > n_tensors) /* each has some */
+        return par_error_set(PAR_ERR_FORMAT, "%s: its layers is \"%lld\", and it has %d tensors",
+                             path, (long long)out->layers, n_tensors);
+    par_layout layout = {0};
+    par_problems problems = {0};
+    par_transformer_check(out, &layout, 1, false, &problems, NULL);
+    return problems.n == 0 ? PAR_OK : par_error_set(PAR_ERR_FORMAT, "%s: %s", path, problems.text);
 }
 
 void checkpoint_pairs_of(const par_transformer_config *c, checkpoint_pairs *out) {

@@ -26,17 +26,19 @@ static int close_written(FILE *out, int error) {
     return error ? error : closed ? 0 : errno;
 }
 
-/* The files that are there; how many. */
+/* The files that are there; how many, or 0 where none of them decides about ids. */
 static int copy_files(const char *from, const char *to, par_status *st) {
     static char block[1 << 16];
     char source[PATH], target[PATH];
+    int64_t nbytes;
     int n = 0;
+    bool decided = false;
     for (const char *const *name = llm_tokenizer_names; *name && *st == PAR_OK; name++) {
         int length = snprintf(source, sizeof source, "%s/%s", from, *name);
         int other = snprintf(target, sizeof target, "%s/%s", to, *name);
         if (length >= PATH || other >= PATH)
             *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
-        FILE *in = *st == PAR_OK ? fopen(source, "rb") : NULL;
+        FILE *in = *st == PAR_OK ? llm_tokenizer_open_file(source, &nbytes) : NULL;
         FILE *out = in ? fopen(target, "wb") : NULL;
         if (!in && *st == PAR_OK && errno != ENOENT && errno != ENOTDIR)
             *st = par_error_set(PAR_ERR_IO, "%s: cannot be opened: %s", source, strerror(errno));
@@ -52,8 +54,9 @@ static int copy_files(const char *from, const char *to, par_status *st) {
         else if (error)
             *st = copy_error(target, "written", error);
         n += !unread && !error;
+        decided |= name < llm_tokenizer_names + LLM_TOKENIZER_DECIDING;
     }
-    return n;
+    return decided ? n : 0;
 }
 
 /* One file that a checkpoint carries. */
@@ -73,17 +76,24 @@ static par_status write_blob(const par_checkpoint *c, const par_checkpoint_tenso
     return st != PAR_OK || !error ? st : copy_error(target, "written", error);
 }
 
-/* Those of the files above that the checkpoint carries; how many. */
-static int write_carried(const par_checkpoint *c, const char *to, par_status *st) {
+/* A table of characters is none. */
+static bool is_file_of_tokenizer(const char *name) {
+    for (int k = 0; llm_tokenizer_names[k]; k++)
+        if (strcmp(name, llm_tokenizer_names[k]) == 0) return true;
+    return false;
+}
+
+/* Those of the files above that the checkpoint carries; how many. *any: it carries a tokenizer. */
+static int write_carried(const par_checkpoint *c, const char *to, par_status *st, bool *any) {
     int n = 0, all;
     const par_checkpoint_tensor *t = par_checkpoint_tensors(c, &all);
     for (int i = 0; i < all && *st == PAR_OK; i++)
-        for (int k = 0; llm_tokenizer_names[k]; k++)
-            if (strcmp(t[i].kind, "tokenizer") == 0 && t[i].ndim == 0 && t[i].dtype == PAR_U8 &&
-                strcmp(t[i].name, llm_tokenizer_names[k]) == 0) {
-                *st = write_blob(c, &t[i], to);
-                n++;
-            }
+        if (strcmp(t[i].kind, "tokenizer") == 0 && t[i].ndim == 0 && t[i].dtype == PAR_U8) {
+            bool named = is_file_of_tokenizer(t[i].name);
+            if (named) *st = write_blob(c, &t[i], to);
+            n += named;
+            *any = true;
+        }
     return n;
 }
 
@@ -99,27 +109,55 @@ static void remove_tokenizer(const char *folder) {
         if (snprintf(path, sizeof path, "%s/%s", folder, *name) < PATH) unlink(path);
 }
 
-/* --tokenizer; or what the checkpoint carries; or what lies in the directory that was imported, or
- * beside the checkpoint's data. */
+/* Where the tokenizer's files lie; "": not known. --tokenizer; or the directory that is converted;
+ * or the place that the checkpoint recorded, where it is still the same tokenizer; or beside the
+ * checkpoint's data. */
+static void find_place(const export *e, char place[PATH]) {
+    static llm_tokenizer t;
+    const char *given = e->settings->tokenizer;
+    const par_checkpoint *c = e->from->checkpoint;
+    const char *id = c ? checkpoint_value(c, "tokenizer") : NULL,
+               *recorded = c ? checkpoint_value(c, "tokenizer file") : NULL,
+               *data = c ? checkpoint_value(c, "data") : NULL;
+    *place = 0;
+    if (given || e->from->import) {
+        snprintf(place, PATH, "%s", given ? given : e->from->path);
+    } else if (id && recorded && llm_tokenizer_look_again(&t, recorded, id) && t.n_files > 0 &&
+               is_file_of_tokenizer(t.files[0].name)) {
+        snprintf(place, PATH, "%s", recorded);
+        char *slash = strrchr(place, '/'), *name = slash ? slash + 1 : place;
+        bool is_file = strcmp(name, t.files[0].name) == 0; /* then it is its folder */
+        if (is_file) snprintf(slash > place ? slash : name, 2, "%s", slash > place ? "" : ".");
+    } else if (data && *data) {
+        snprintf(place, PATH, "%s.tokenizer", data);
+    }
+    llm_tokenizer_drop(&t);
+}
+
+/* What the checkpoint carries, or what lies in the place. */
 static par_status copy_tokenizer(void *user, const char *to) {
-    const checkpoint_settings *s = ((export *)user)->settings;
-    const checkpoint_source *from = ((export *)user)->from;
-    char beside[PATH] = "";
+    const export *e = user;
+    const par_checkpoint *c = e->from->checkpoint;
+    char place[PATH];
     par_status st = PAR_OK;
     remove_tokenizer(to);
-    int n_carried =
-        from->checkpoint && !s->tokenizer ? write_carried(from->checkpoint, to, &st) : 0;
+    bool any = false;
+    int n_carried = c && !e->settings->tokenizer ? write_carried(c, to, &st, &any) : 0;
     if (n_carried > 0 && st == PAR_OK)
         printf("%s: %d file%s of the tokenizer, from the checkpoint\n", to, n_carried,
                n_carried == 1 ? "" : "s");
     if (n_carried > 0 || st != PAR_OK) return st;
-    const char *data = from->checkpoint ? checkpoint_value(from->checkpoint, "data") : NULL;
-    if (data && *data) snprintf(beside, sizeof beside, "%s.tokenizer", data);
-    const char *place = s->tokenizer ? s->tokenizer : from->import ? from->path : beside;
+    find_place(e, place);
     int n = *place ? copy_files(place, to, &st) : 0;
     if (st != PAR_OK) return st;
+    const char *id = c ? checkpoint_value(c, "tokenizer") : NULL,
+               *was = c ? checkpoint_value(c, "tokenizer file") : NULL;
     if (n > 0)
         printf("%s: %d file%s of the tokenizer in %s\n", to, n, n == 1 ? "" : "s", place);
+    else if (id && was && !any && strcmp(id, "bytes") != 0)
+        printf("note: the checkpoint's tokenizer, fingerprint %s, is not in %s any more; "
+               "--tokenizer DIR gives it\n",
+               id, was);
     else
         printf("note: no files of a tokenizer are known; --tokenizer DIR gives them\n");
     return PAR_OK;
@@ -128,9 +166,14 @@ static par_status copy_tokenizer(void *user, const char *to) {
 /* Before anything is written. */
 static par_status check_tokenizer(const char *folder) {
     char path[PATH];
-    for (const char *const *name = llm_tokenizer_names; *name; name++)
-        if (snprintf(path, sizeof path, "%s/%s", folder, *name) < PATH && access(path, F_OK) == 0)
-            return PAR_OK;
+    int64_t nbytes;
+    for (int i = 0; i < LLM_TOKENIZER_DECIDING; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", folder, llm_tokenizer_names[i]) >= PATH) continue;
+        FILE *file = llm_tokenizer_open_file(path, &nbytes);
+        bool there = file || (errno != ENOENT && errno != ENOTDIR); /* copying says what it is */
+        if (file) fclose(file);
+        if (there) return PAR_OK;
+    }
     return par_error_set(PAR_ERR_IO,
                          "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
                          "tokenizer.json, or vocab.json and merges.txt",

@@ -8,6 +8,20 @@
 
 #include "checkpoint_tool.h"
 
+/* The first value that is not finite; n: all are. */
+static int64_t find_nonfinite(const void *values, par_dtype dtype, int64_t n) {
+    const uint32_t *words = values;
+    const uint16_t *halves = values;
+    const uint32_t exponent = dtype == PAR_F32    ? 0x7f800000
+                              : dtype == PAR_BF16 ? 0x7f80
+                                                  : 0x7c00; /* all ones: Inf or NaN */
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = dtype == PAR_F32 ? words[i] : halves[i];
+        if ((bits & exponent) == exponent) return i;
+    }
+    return n;
+}
+
 par_status checkpoint_read_param(const par_checkpoint *c, const char *kind, const par_param *p,
                                  par_dtype dtype, void *dst) {
     const char *path = par_checkpoint_info(c)->path;
@@ -19,7 +33,12 @@ par_status checkpoint_read_param(const par_checkpoint *c, const char *kind, cons
                              "%s: its %s/%s is [%lld, %lld]; its model's is [%lld, %lld]", path,
                              kind, p->name, (long long)t->global[0], (long long)t->global[1],
                              (long long)p->global[0], (long long)p->global[1]);
-    return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
+    par_status st = par_checkpoint_read(c, t, offset, p->global, dtype, dst);
+    int64_t n = p->global[0] * p->global[1], at = st == PAR_OK ? find_nonfinite(dst, dtype, n) : n;
+    if (at == n) return st;
+    return par_error_set(PAR_ERR_FORMAT,
+                         "%s: its %s/%s: element %lld is NaN or infinite; legal: finite weights",
+                         path, kind, p->name, (long long)at);
 }
 
 /* fp32 from the master weights, where there are any. */

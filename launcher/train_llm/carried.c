@@ -33,6 +33,7 @@ static void look(const char *directory, llm_carried *out) {
     keep(c, "end ids", out->ends, sizeof out->ends);
     keep(c, "config.json", out->kept, sizeof out->kept);
     keep(c, "data", out->data, sizeof out->data);
+    keep(c, "origin", out->origin, sizeof out->origin);
     keep(c, "data-form", out->data_form, sizeof out->data_form);
     par_checkpoint_close(&c);
 }
@@ -60,6 +61,12 @@ void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     if (!*r->carried.path && *r->carried.why && (s->sample || s->eval_only) &&
         !par_checkpoint_missing())
         par_problem(problems, "--resume: %s", r->carried.why);
+    if (*c->origin && !s->sample && !s->eval_only)
+        par_problem(
+            problems,
+            "--resume: %s holds weights alone (%s), and a training goes on from moments, too; "
+            "legal: --import DIR, which par checkpoint export %s --hf DIR writes",
+            c->path, c->origin, c->path);
     if (*r->carried.path && !r->carried.model)
         par_problem(&r->notes,
                     "%s; so it is what the options say (--model, --layers, --channels, --heads, "

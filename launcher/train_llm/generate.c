@@ -63,6 +63,11 @@ static par_status open_tokenizer(const llm_run *r, llm_generation *p) {
         snprintf(p->name, sizeof p->name, "%s", given);
     else if (*r->tokenizer.path)
         path = r->tokenizer.path, snprintf(p->name, sizeof p->name, "%s", r->tokenizer.name);
+    else if (*r->carried.tokenizer_file)
+        return par_error_set(PAR_ERR_OPTION,
+                             "the checkpoint's tokenizer, fingerprint %s, is not in %s any more; "
+                             "--tokenizer FILE|DIR gives it",
+                             r->carried.tokenizer, r->carried.tokenizer_file);
     else
         return par_error_set(
             PAR_ERR_OPTION,

@@ -28,6 +28,7 @@ static par_status read_blob(llm_tokenizer *t, const par_checkpoint *c,
     return par_checkpoint_read(c, blob, offset, extent, PAR_U8, f->bytes);
 }
 
+/* What it carries; or what lies where it was, if that is the same. */
 static par_status look_at_checkpoint(const llm_run *r, llm_tokenizer *t) {
     const llm_carried *from = &r->carried;
     par_checkpoint *c = NULL;
@@ -45,13 +46,16 @@ static par_status look_at_checkpoint(const llm_run *r, llm_tokenizer *t) {
     }
     par_checkpoint_close(&c);
     t->carried = t->n_files > 0;
-    if (t->carried || strcmp(from->tokenizer, "bytes") == 0) {
+    bool known = t->carried || strcmp(from->tokenizer, "bytes") == 0;
+    if (known) {
         snprintf(t->id, sizeof t->id, "%s", from->tokenizer);
         snprintf(t->name, sizeof t->name, "%s",
                  *from->tokenizer_file ? from->tokenizer_file : from->path);
         snprintf(t->path, sizeof t->path, "%s", t->carried ? "" : "bytes");
-        snprintf(t->ends, sizeof t->ends, "%s", from->ends);
+    } else if (st == PAR_OK) {
+        known = llm_tokenizer_look_again(t, from->tokenizer_file, from->tokenizer);
     }
+    if (known) snprintf(t->ends, sizeof t->ends, "%s", from->ends);
     return st;
 }
 
@@ -74,7 +78,7 @@ static par_status look(const llm_run *r, llm_tokenizer *t) {
 static void find_ends(const llm_run *r, const par_import *import, llm_tokenizer *t) {
     par_tokenizer *open = NULL;
     size_t used = 0;
-    if ((!r->set.save && !r->params.documents_apart) || t->carried || !*t->path) return;
+    if ((!r->set.save && !r->params.documents_apart) || t->carried || *t->ends || !*t->path) return;
     int32_t end = par_tokenizer_open(t->path, &open) == PAR_OK ? par_tokenizer_end(open) : -1;
     par_tokenizer_close(&open);
     if (end >= 0) used = (size_t)snprintf(t->ends, sizeof t->ends, "%d", (int)end);

@@ -42,6 +42,7 @@ typedef struct {
     char why[512];                 /* why there is none, or its configuration is not known */
     char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
     char data[1024], data_form[16];
+    char origin[512]; /* of a checkpoint of weights alone, which no training saved; "": one did */
     char kept[PAR_IMPORT_KEPT]; /* what par_import_kept said of the model; --import's, too */
 } llm_carried;
 

@@ -1,4 +1,5 @@
 /* config.json of GPT-2: its fields, and what transformers' class assumes where one is absent. */
+#include <float.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@ void par__config_gpt2(par__config_reader *r) {
     c->channels = par__config_size(r, root, "n_embd", 0);
     c->heads = c->kv_heads = par__config_size(r, root, "n_head", 0);
     c->mlp = par__config_size(r, root, "n_inner", 4 * c->channels);
-    c->norm_eps = (float)par__config_number(r, root, "layer_norm_epsilon", 1e-5, 0, 1);
+    c->norm_eps = (float)par__config_number(r, root, "layer_norm_epsilon", 1e-5, FLT_MIN, 1);
     c->bias = true;
     c->tied = par__config_bool(r, "tie_word_embeddings", true);
     c->head_size = c->channels / c->heads;

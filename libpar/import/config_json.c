@@ -132,12 +132,17 @@ par_status par__ends_parse(const char *path, const char *text, size_t nbytes, in
     PAR_TRY(par__config_object(path, text, nbytes, 0, &root));
     json_t *value = par__config_field(root, "eos_token_id");
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
-    for (size_t i = 0; i < count && n < PAR__MAX_ENDS; i++) {
+    for (size_t i = 0; i < count; i++) {
         json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
-        if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < vocab)
-            ends[n++] = (int32_t)json_integer_value(id);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= vocab)
+            continue;
+        if (n < PAR__MAX_ENDS) ends[n] = (int32_t)json_integer_value(id);
+        n++;
     }
     json_decref(root);
+    if (n > PAR__MAX_ENDS)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: eos_token_id: %d ids; legal: up to %d", path, n,
+                 PAR__MAX_ENDS);
     *n_ends = n;
     return PAR_OK;
 }
@@ -181,6 +186,9 @@ par_status par__config_parse(const char *path, const char *text, size_t nbytes,
     read_all(&r, family);
     json_decref(r.root);
     if (r.status != PAR_OK) return par_problems_status(&r.problems, r.status);
+    par_layout layout = {0};
+    par_transformer_check(&c, &layout, 1, false, &r.problems, NULL);
+    if (r.problems.n > 0) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: %s", path, r.problems.text);
     *out = c;
     return PAR_OK;
 }

@@ -3,6 +3,7 @@
  * one is absent. Rotary positions stand in the older form (rope_theta, rope_scaling) or the newer
  * one (rope_parameters).
  */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -115,28 +116,58 @@ static void read_llama_heads(par__config_reader *r, const family_defaults *defau
             r->path, c->head_size);
 }
 
-/* Qwen's have a window that is off, unless use_sliding_window says so; that of others is on. Newer
- * configurations list what each layer does. */
-static void read_window(par__config_reader *r, const par__family *family,
-                        const family_defaults *defaults) {
+/* How many layers layer_types gives a window. */
+static int64_t count_windowed(par__config_reader *r, json_t *types) {
     size_t i;
-    json_t *item, *types = par__config_field(r->root, "layer_types");
-    bool qwen = strncmp(family->model_type, "qwen", 4) == 0;
-    bool on = par__config_bool(r, "use_sliding_window", !qwen);
-    bool given = json_object_get(r->root, "sliding_window") != NULL;
+    json_t *item;
+    int64_t n = 0;
+    if ((int64_t)json_array_size(types) != r->c->layers)
+        MALFORMED(r, "%s: layer_types: legal: an array of %" PRId64 ", as num_hidden_layers says",
+                  r->path, r->c->layers);
     json_array_foreach(types, i, item) {
         const char *type = json_string_value(item);
-        if (type && strcmp(type, "sliding_attention") == 0)
-            on = true;
-        else if (!type || strcmp(type, "full_attention") != 0)
+        bool sliding = type && strcmp(type, "sliding_attention") == 0;
+        n += sliding;
+        if (!sliding && (!type || strcmp(type, "full_attention") != 0))
             UNSUPPORTED(r,
                         "%s: layer_types: \"%.60s\" is not supported; legal: full_attention, "
                         "sliding_attention",
                         r->path, type ? type : "not a string");
     }
-    if (!on || (!given && defaults->window == 0)) return;
-    if (given && !par__config_field(r->root, "sliding_window")) return;
-    r->c->window = par__config_size(r, r->root, "sliding_window", defaults->window);
+    return n;
+}
+
+/* Llama's class has no window, whatever sliding_window says; Mistral's has one in all layers, and
+ * Qwen's, where use_sliding_window says so, in those from max_window_layers on. layer_types says it
+ * of each layer. */
+static void read_window(par__config_reader *r, const par__family *family,
+                        const family_defaults *defaults) {
+    json_t *types = par__config_field(r->root, "layer_types"),
+           *first = par__config_field(r->root, "max_window_layers");
+    int64_t layers = r->c->layers, n = layers, full = first ? json_integer_value(first) : 28;
+    bool qwen = strncmp(family->model_type, "qwen", 4) == 0;
+    bool on = qwen ? par__config_bool(r, "use_sliding_window", false) : defaults->window > 0;
+    if (json_is_null(json_object_get(r->root, "sliding_window"))) on = false;
+    if (types)
+        n = count_windowed(r, types);
+    else if (!on)
+        n = 0;
+    else if (qwen && ((first && !json_is_integer(first)) || full < 0))
+        MALFORMED(r, "%s: max_window_layers: legal: an integer from 0", r->path);
+    else if (qwen)
+        n = full < layers ? layers - full : 0;
+    if (n > 0 && !on)
+        UNSUPPORTED(r, "%s: layer_types: \"sliding_attention\" is not supported here, as %s",
+                    r->path,
+                    defaults->window == 0 ? "Llama has no window"
+                                          : "sliding_window or use_sliding_window is off");
+    else if (n > 0 && n != layers)
+        UNSUPPORTED(r,
+                    "%s: %s: a window in %" PRId64 " of %" PRId64
+                    " layers is not supported; legal: in all or none",
+                    r->path, types ? "layer_types" : "max_window_layers", n, layers);
+    else if (n > 0)
+        r->c->window = par__config_size(r, r->root, "sliding_window", defaults->window);
 }
 
 void par__config_llama(par__config_reader *r, const par__family *family) {
@@ -154,7 +185,7 @@ void par__config_llama(par__config_reader *r, const par__family *family) {
     read_window(r, family, defaults);
     c->qkv_bias = strcmp(family->model_type, "qwen2") == 0;
     c->qk_norm = strcmp(family->model_type, "qwen3") == 0;
-    c->norm_eps = (float)par__config_number(r, root, "rms_norm_eps", 1e-6, 0, 1);
+    c->norm_eps = (float)par__config_number(r, root, "rms_norm_eps", 1e-6, FLT_MIN, 1);
     c->rmsnorm = c->rope = c->swiglu = true;
     c->tied = par__config_bool(r, "tie_word_embeddings", false);
     c->attention_dropout = (float)par__config_number(r, root, "attention_dropout", 0, 0, 0.999);

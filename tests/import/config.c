@@ -139,14 +139,6 @@ static void relatives_values(void) {
           "switches of Qwen2");
     CHECK(c->heads == 14 && c->kv_heads == 2 && c->head_size == 4 && c->rope_theta == 1e6, "heads");
     CHECK(c->window == 0, "a window that is off is %lld", (long long)c->window);
-    CHECK_OK(
-        parse(replaced(qwen2, "\"use_sliding_window\": false", "\"use_sliding_window\": true")));
-    CHECK(c->window == 32, "a window that is on is %lld", (long long)c->window);
-    CHECK_OK(parse(replaced(qwen2, "{", "{\"layer_types\": [\"full_attention\"],")));
-    CHECK(c->window == 0, "full attention has a window of %lld", (long long)c->window);
-    CHECK_OK(parse(
-        replaced(qwen2, "{", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"],")));
-    CHECK(c->window == 32, "sliding attention has a window of %lld", (long long)c->window);
     CHECK_OK(parse(as_family("qwen3", "Qwen3ForCausalLM")));
     CHECK(c->qk_norm && !c->qkv_bias, "switches of Qwen3");
     CHECK(c->head_size == 128, "Qwen3's head size without head_dim is %lld",
@@ -160,6 +152,9 @@ static void relatives_values(void) {
           (long long)c->tokens);
     CHECK_OK(parse(replaced(mistral, "\"sliding_window\": 32", "\"sliding_window\": null")));
     CHECK(c->window == 0 && c->tokens == 64, "Mistral without a window");
+    /* Llama's class has none, whatever is said */
+    CHECK_OK(parse(replaced(llama_old, "{", "{\"sliding_window\": 8,")));
+    CHECK(c->window == 0, "a Llama's window is %lld", (long long)c->window);
     /* no class, none listed, and the class as it was first spelt */
     CHECK_OK(parse(replaced(llama_old, "[\"LlamaForCausalLM\"]", "[]")));
     CHECK_OK(parse(replaced(llama_old, "\"architectures\": [\"LlamaForCausalLM\"], ", "")));
@@ -174,6 +169,59 @@ static void relatives_values(void) {
                             "{\"is_llama_config\": true, \"rope_interleaved\": false, "
                             "\"tie_word_embeddings\": true, \"transformers.js_config\": {},")));
     CHECK(c->tied && c->window == 0, "SmolLM2");
+}
+
+/* A window in all layers or none, as transformers' classes say; in some of them it is refused. */
+static void windows(void) {
+    static const char off[] = "\"use_sliding_window\": false", first[] = "\"max_window_layers\": 2",
+                      full[] = "\"full_attention\"", windowed[] = "\"sliding_attention\"";
+    static const struct {
+        const char *fields, *types[2]; /* of the first layer, and of the others; NULL: no list */
+        int64_t window;                /* -1: refused */
+        const char *text;
+    } rows[] = {
+        {"\"use_sliding_window\": true, \"max_window_layers\": 0", {NULL, NULL}, 32, NULL},
+        {"\"use_sliding_window\": true, \"max_window_layers\": 4", {NULL, NULL}, 0, NULL},
+        {"\"use_sliding_window\": true", {NULL, NULL}, 0, NULL}, /* from layer 28 on */
+        {"\"use_sliding_window\": true, \"max_window_layers\": 1",
+         {NULL, NULL},
+         -1,
+         "max_window_layers: a window in 3 of 4 layers is not supported; legal: in all or none"},
+        {"\"use_sliding_window\": true, \"max_window_layers\": -1",
+         {NULL, NULL},
+         -1,
+         "max_window_layers: legal: an integer from 0"},
+        {"\"use_sliding_window\": true, \"max_window_layers\": 0", {full, full}, 0, NULL},
+        {"\"use_sliding_window\": true, \"max_window_layers\": 4", {windowed, windowed}, 32, NULL},
+        {"\"use_sliding_window\": true",
+         {full, windowed},
+         -1,
+         "layer_types: a window in 3 of 4 layers is not supported; legal: in all or none"},
+        {off, {full, full}, 0, NULL},
+        {off, {windowed, windowed}, -1, "sliding_window or use_sliding_window is off"},
+    };
+    for (int i = 0; i < HARNESS_COUNT(rows); i++) {
+        char text[4096], types[256] = "";
+        const char *const *t = rows[i].types;
+        if (t[0])
+            snprintf(types, sizeof types, ", \"layer_types\": [%s, %s, %s, %s]", t[0], t[1], t[1],
+                     t[1]);
+        snprintf(types + strlen(types), sizeof types - strlen(types), ", %s", rows[i].fields);
+        snprintf(text, sizeof text, "%s", replaced(qwen2, first, "\"use_cache\": true"));
+        snprintf(text, sizeof text, "%s", replaced(text, off, types + 2));
+        if (rows[i].window < 0)
+            CHECK(parse(text) != PAR_OK && strstr(par_error(), rows[i].text), "%d: %s", i,
+                  par_error());
+        else
+            CHECK(parse(text) == PAR_OK && parsed.window == rows[i].window, "%d: %lld, %s", i,
+                  (long long)parsed.window, par_error());
+    }
+    CHECK_FAILS(parse(replaced(qwen2, "{", "{\"layer_types\": [\"full_attention\"],")),
+                PAR_ERR_FORMAT, "layer_types: legal: an array of 4, as num_hidden_layers says");
+    CHECK_FAILS(parse(replaced(llama_new, "{",
+                               "{\"sliding_window\": 8, \"layer_types\": [\"full_attention\", "
+                               "\"full_attention\", \"sliding_attention\"],")),
+                PAR_ERR_UNSUPPORTED, "Llama has no window");
 }
 
 /* GPT-2's files of 2019: no type, no class, and fields that nothing reads. */
@@ -221,6 +269,7 @@ static const refusal refusals[] = {
     {gpt2, "131", "null", BAD, "vocab_size: is missing"},
     {gpt2, "\"n_inner\": null", "\"n_inner\": 0", BAD, "n_inner: is out of range"},
     {gpt2, "1e-06", "-1", BAD, "layer_norm_epsilon: is out of range"},
+    {gpt2, "1e-06", "0", BAD, "layer_norm_epsilon: is out of range"},
     {gpt2, "0.2", "1.0", BAD, "attn_pdrop: is out of range"},
     {gpt2, "\"embd_pdrop\": 0.1", "\"embd_pdrop\": 1", BAD, "embd_pdrop: is out of range"},
     {gpt2, "0.03", "\"x\"", BAD, "initializer_range: is out of range or not a number"},
@@ -250,6 +299,10 @@ static const refusal refusals[] = {
     {llama_old, "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", BAD,
      "not a multiple of num_key_value_heads: 3"},
     {llama_old, "1e-05", "2", BAD, "rms_norm_eps: is out of range"},
+    {llama_old, "1e-05", "0", BAD, "rms_norm_eps: is out of range"},
+    {llama_old, "1e-05", "1e-60", BAD, "rms_norm_eps: is out of range"},
+    {llama_old, "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 16001", NOT,
+     "layers 16001 is out of range; legal: 1 to 16000"},
     {llama_old, "20000.0", "0", BAD, "rope_theta: is out of range"},
     {llama_old, "\"rope_scaling\": null",
      "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", NOT,
@@ -261,11 +314,11 @@ static const refusal refusals[] = {
     EXTRA(llama_old, "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1.5}", BAD,
           "rope_theta: 20000, and 1.5"),
     EXTRA(llama_old, "\"mlp_bias\": true", NOT, "mlp_bias: true"),
-    EXTRA(llama_old, "\"sliding_window\": 0", BAD, "sliding_window: is out of range"),
     EXTRA(llama_old, "\"rope_interleaved\": true", NOT, "rope_interleaved: true"),
-    EXTRA(qwen2, "\"layer_types\": [\"linear_attention\"]", NOT,
+    EXTRA(qwen2, "\"layer_types\": 3", BAD, "layer_types: legal: an array of 4"),
+    EXTRA(qwen2, "\"layer_types\": [\"linear_attention\"]", BAD,
           "layer_types: \"linear_attention\" is not supported"),
-    EXTRA(qwen2, "\"layer_types\": [3]", NOT, "layer_types: \"not a string\""),
+    EXTRA(qwen2, "\"layer_types\": [3]", BAD, "layer_types: \"not a string\""),
     EXTRA(qwen2, "\"attention_bias\": true", NOT, "attention_bias: true"),
     {qwen2, "\"qwen2\"", "\"qwen2_moe\"", NOT, "model_type: qwen2_moe"},
     {qwen2, "\"qwen2\"", "\"qwen3\"", NOT, "qwen3 with Qwen3ForCausalLM"},
@@ -326,6 +379,7 @@ int main(int argc, char **argv) {
         {"gpt2-values", gpt2_values, 0, NULL, 0},
         {"llama-values", llama_values, 0, NULL, 0},
         {"relatives-values", relatives_values, 0, NULL, 0},
+        {"windows", windows, 0, NULL, 0},
         {"oldest", oldest, 0, NULL, 0},
         {"refused", refused, 0, NULL, 0},
         {"all-at-once", all_at_once, 0, NULL, 0},

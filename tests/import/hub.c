@@ -350,6 +350,12 @@ static void ends(void) {
     CHECK(end_of(0) == 4 && end_of(1) == -1 && end_of(-1) == -1, "one");
     temp_text("generation_config.json", "{\"top_k\": 3, \"top_k\": 4}");
     CHECK(end_of(0) == -1, "a file that says nothing");
+    char list[256] = "{\"eos_token_id\": [";
+    for (int i = 0; i < 33; i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%d, ", i % 3);
+    temp_text("generation_config.json", strcat(list, "99]}"));
+    CHECK_FAILS(par_import_open(temp_path("."), &import), PAR_ERR_UNSUPPORTED,
+                "generation_config.json: eos_token_id: 33 ids; legal: up to 32");
     ends_refused("no JSON", 7, "generation_config.json: line 1 column 2: ");
     ends_refused("[5, 3]", 6, "generation_config.json: is not a JSON object");
     ends_refused("", 0, "generation_config.json: is empty");

@@ -72,7 +72,7 @@ PAR_API const par_transformer_config *par_import_config(const par_import *);
 
 /**
  * The i-th token that ends a text, from 0: eos_token_id of generation_config.json, or of
- * config.json where that says nothing; -1: there are fewer. Not collective.
+ * config.json where that says nothing, up to 32; -1: there are fewer. Not collective.
  */
 PAR_API int32_t par_import_end(const par_import *, int i);
 
