@@ -10,6 +10,8 @@
 
 #include "libpar/import/config_fields.h"
 
+enum { MOST_FILES = 10000 }; /* of a model: hubs cut the largest into hundreds */
+
 static par_status add_file(const char *path, const char *name, par__index *index, int *number) {
     for (int i = 0; i < index->n_files; i++)
         if (strcmp(index->files[i], name) == 0) {
@@ -22,6 +24,9 @@ static par_status add_file(const char *path, const char *name, par__index *index
                  "%s: weight_map: file \"%.200s\"; legal: a name in this directory that ends in "
                  ".safetensors",
                  path, name);
+    if (index->n_files == MOST_FILES)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: names more than %d files; legal: at most that",
+                 path, MOST_FILES);
     char **files = realloc(index->files, (size_t)(index->n_files + 1) * sizeof *files);
     if (!files) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its files", path);
     index->files = files;

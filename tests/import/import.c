@@ -563,6 +563,13 @@ static void sharded(void) {
                 "file \"../a.safetensors\"; legal: a name in this directory");
     write_sharded(&m, total, "wpe.weight", "c.safetensors");
     CHECK_FAILS(try_import(), PAR_ERR_IO, "c.safetensors: cannot be opened: No such file");
+    char *many = malloc(600000), *end = many ? many + sprintf(many, "{\"weight_map\": {") : NULL;
+    for (int i = 0; many && i <= 10000; i++)
+        end += sprintf(end, "%s\"%d\": \"%d.safetensors\"", i ? ", " : "", i, i);
+    if (many) strcpy(end, "}}");
+    temp_text("model.safetensors.index.json", many ? many : "");
+    free(many);
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: names more than 10000 files");
     temp_text("model.safetensors.index.json", "{\"weight_map\": 3}");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: is missing, empty or not an object");
     temp_text("model.safetensors.index.json", "{\"weight_map\": {\"a\": 3}}");
