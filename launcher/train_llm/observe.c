@@ -99,7 +99,7 @@ static par_status write_config(const llm_run *r) {
 static par_status open_files(llm_observer *o, const llm_run *r, const llm_world *w,
                              const llm_data *d, const llm_beginning *from) {
     const llm_settings *s = &r->set;
-    const par_series_start start = {from->step, from->loss};
+    const par_series_start start = {from->step, from->loss, r->carried.first};
     struct stat info;
     bool csv = false, events = false;
     /* a log that is not there, or has nothing in it */

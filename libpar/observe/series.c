@@ -31,6 +31,7 @@ typedef struct {
     size_t keep;         /* bytes up to the first point after the start, of the last run */
     size_t wrong;        /* where the start's step has another loss; 0: nowhere */
     bool later;          /* there is such a point */
+    bool earlier;        /* there is one of a step before the start's */
     bool anchored;       /* the start's step has the start's loss */
     bool has_validation; /* after the start's step */
 } walk;
@@ -56,7 +57,9 @@ static void take(walk *w, const par_series_point *p, bool same, size_t at,
     if (p->step > start->step && !w->later) {
         w->later = true;
         w->keep = at;
+        w->anchored |= start->again && !w->earlier && !p->validation && p->step == start->step + 1;
     }
+    w->earlier |= p->step < start->step;
     if (p->step != start->step) return;
     if (p->validation)
         w->has_validation = true;

@@ -87,7 +87,7 @@ static void csv(void) {
     run(par_series_open_csv, path_of("b.csv"), &anew, 7);
     FILE *f = fopen(path_of("b.csv"), "a");
     if (f) fputs("step,8,7.3", f), fclose(f);
-    const par_series_start four = {4, 10 - 4.0 / 3};
+    const par_series_start four = {4, 10 - 4.0 / 3, false};
     CHECK(run(par_series_open_csv, path_of("b.csv"), &four, 9), "the validation of step 4");
     CHECK(strcmp(read_text(path_of("b.csv"), &n), whole) == 0, "continued: %s",
           read_text(path_of("b.csv"), &n));
@@ -98,6 +98,20 @@ static void csv(void) {
     CHECK(n == 2 * strlen(whole) - strlen(HEAD) && strncmp(text, whole, strlen(whole)) == 0 &&
               strcmp(text + strlen(whole), whole + strlen(HEAD)) == 0,
           "two runs: %s", text);
+    /* one that began with a checkpoint of step 4, which is in no line, and began there again */
+    const par_series_start begun = {4, 10 - 4.0 / 3, true};
+    par_series *s = NULL;
+    run(par_series_open_csv, path_of("h.csv"), &four, 7);
+    CHECK_FAILS(par_series_open_csv(path_of("h.csv"), &four, NULL, &s), PAR_ERR_FORMAT,
+                "has later steps than the checkpoint's, and not that one");
+    run(par_series_open_csv, path_of("h.csv"), &begun, 9);
+    text = read_text(path_of("h.csv"), &n);
+    CHECK(strcmp(text + strlen(HEAD), strstr(whole, "validation,4,")) == 0, "begun again: %s",
+          text);
+    CHECK_FAILS(par_series_open_csv(path_of("h.csv"), &(par_series_start){5, 1, true}, NULL, &s),
+                PAR_ERR_FORMAT, "another loss than the checkpoint");
+    CHECK_FAILS(par_series_open_csv(path_of("h.csv"), &(par_series_start){3, 1, true}, NULL, &s),
+                PAR_ERR_FORMAT, "has later steps");
     /* the first one may be another run */
     f = fopen(path_of("g.csv"), "w");
     if (f) fputs(HEAD "step,4,1,1,1,1,1,\nstep,9,1,1,1,1,1,\n", f), fclose(f);
@@ -109,7 +123,8 @@ static void csv(void) {
 
 static void csv_refused(void) {
     par_series *s = NULL;
-    const par_series_start four = {4, 10 - 4.0 / 3}, other = {4, 8.5}, far = {4, 1};
+    const par_series_start four = {4, 10 - 4.0 / 3, false}, other = {4, 8.5, false},
+                           far = {4, 1, false};
     char before[4096];
     size_t n;
     run(par_series_open_csv, path_of("c.csv"), &anew, 7);
@@ -238,7 +253,7 @@ static void events(void) {
     size_t n;
     read_text(path, &n);
     CHECK(truncate(path, (off_t)n - 7) == 0, "truncate");
-    const par_series_start four = {4, 10 - 4.0 / 3}, wrong = {4, 8};
+    const par_series_start four = {4, 10 - 4.0 / 3, false}, wrong = {4, 8, false};
     par_series *s = NULL;
     CHECK_FAILS(par_series_open_events(path_of("cut"), &wrong, NULL, &s), PAR_ERR_FORMAT,
                 "another loss");
@@ -249,7 +264,8 @@ static void events(void) {
     drop(text);
     CHECK(strcmp(text, want) == 0, "%s instead of %s", text, want);
     /* again, from an earlier and from a later checkpoint, with other losses in between */
-    const par_series_start two = {2, 10 - 2.0 / 3}, six = {6, 8}, eight = {8, 10 - 8.0 / 3};
+    const par_series_start two = {2, 10 - 2.0 / 3, false}, six = {6, 8, false},
+                           eight = {8, 10 - 8.0 / 3, false};
     run(par_series_open_events, path_of("cut"), &two, 5);
     CHECK_OK(par_series_open_events(path_of("cut"), &two, NULL, &s));
     for (int64_t i = 3; i <= 7 && s; i++) {
@@ -279,7 +295,7 @@ static void events(void) {
 /* Every third byte of a file flipped, and every third length of it: refused, or cut at a record's
  * end. */
 static void damaged(void) {
-    const par_series_start two = {2, 10 - 2.0 / 3};
+    const par_series_start two = {2, 10 - 2.0 / 3, false};
     char path[512];
     size_t n;
     run(par_series_open_events, path_of("hurt"), &anew, 3);

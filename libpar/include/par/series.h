@@ -36,6 +36,7 @@ typedef struct par_series par_series;
 typedef struct {
     int64_t step;
     double loss;
+    bool again; /* what began behind this step, with none before, is of this run, and comes again */
 } par_series_start;
 
 /**
