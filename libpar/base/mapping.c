@@ -22,6 +22,8 @@ typedef struct mapped {
     _Atomic uintptr_t begin; /* 0: free */
     _Atomic size_t nbytes;
     atomic_bool lost; /* some of it is zeros by now */
+    dev_t device;     /* the file's */
+    ino_t number;
 } mapped;
 
 static mapped *_Atomic list;
@@ -37,7 +39,7 @@ static mapped *find(uintptr_t at) {
     return NULL;
 }
 
-static par_status add(const char *path, const void *data, size_t nbytes) {
+static par_status add(const char *path, const void *data, const struct stat *info) {
     pthread_mutex_lock(&mutex);
     mapped *m = list;
     while (m && m->begin) m = m->next;
@@ -47,7 +49,9 @@ static par_status add(const char *path, const void *data, size_t nbytes) {
     }
     if (m) {
         m->lost = false;
-        m->nbytes = nbytes;
+        m->device = info->st_dev;
+        m->number = info->st_ino;
+        m->nbytes = (size_t)info->st_size;
         m->begin = (uintptr_t)data;
     }
     pthread_mutex_unlock(&mutex);
@@ -71,7 +75,7 @@ par_status par__map_open(const char *path, par__map *out) {
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
     close(fd);
-    if (st == PAR_OK && data && (st = add(path, data, (size_t)info.st_size)) != PAR_OK)
+    if (st == PAR_OK && data && (st = add(path, data, &info)) != PAR_OK)
         munmap(data, (size_t)info.st_size);
     PAR_TRY(st);
     par__map map = {data, data ? (size_t)info.st_size : 0};
@@ -92,7 +96,11 @@ void par__map_close(par__map *map) {
 
 par_status par__map_check(const par__map *map, const char *path) {
     const mapped *m = map->data ? find((uintptr_t)map->data) : NULL;
-    if (!m || !m->lost) return PAR_OK;
+    struct stat now;
+    /* within its last page a file is cut without a signal, and zeros are there, too */
+    bool cut = m && stat(path, &now) == 0 && now.st_dev == m->device && now.st_ino == m->number &&
+               (size_t)now.st_size < m->nbytes;
+    if (!m || (!m->lost && !cut)) return PAR_OK;
     PAR_FAIL(PAR_ERR_IO,
              "%s: became shorter, or could not be read, while it was in use; legal: a file that "
              "stays as it is (copy to another name, then rename)",
