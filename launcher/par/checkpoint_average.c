@@ -92,6 +92,7 @@ static par_status save(const checkpoint_settings *s, const model *m, const check
     const par_checkpoint_params to = {
         .directory = s->save, .step = step, .about = {.pairs = pairs->pairs, .n = pairs->n}};
     par_checkpoint_result *result = calloc(1, sizeof *result);
+    const bool there = access(s->save, F_OK) == 0;
     par_status st = result ? par_transport_create_self(NULL, &transport)
                            : par_error_set(PAR_ERR_MEMORY, "no host memory for a result");
     if (st == PAR_OK) st = par_comm_create(transport, &params, NULL, &world);
@@ -106,6 +107,7 @@ static par_status save(const checkpoint_settings *s, const model *m, const check
             line += n + (line[n] == '\n');
         }
     }
+    if (st != PAR_OK && !there) rmdir(s->save); /* if nothing is in it */
     par_comm_destroy(&world);
     par_transport_destroy(&transport);
     free(result);

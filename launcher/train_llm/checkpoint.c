@@ -5,12 +5,42 @@
 
 #include "train_llm.h"
 
+/* The option of a pair that has another name; "": it has the pair's, or there is none. */
+static const char *option_of(const char *line) {
+    static const struct {
+        const char *pair, *option;
+    } rows[] = {
+        {"loss scale: init", " (--loss-scale-init)"},
+        {"loss scale: min", " (--loss-scale-min)"},
+        {"loss scale: max", " (--loss-scale-max)"},
+        {"loss scale: interval", " (--loss-scale-window)"},
+        {"loss scale: hysteresis", " (--loss-scale-hysteresis)"},
+        {"loss scale: max skips", " (--max-skips)"},
+        {"loss scale", " (--loss-scale)"},
+        {"logits memory", " bytes (--logits-memory, in MiB)"},
+        {"modules per part", " (--pp-layers)"},
+        {"tp pieces", " (--tp-pieces)"},
+        {"sequence parallel", " (--sequence-parallel)"},
+        {"weight decay", " (--weight-decay)"},
+        {"reduce type", " (--reduce-dtype)"},
+        {"positions", " (--tokens)"},
+        {"attention dropout", " (--dropout)"},
+        {"embedding dropout", " (--dropout)"},
+        {"training tokens", " (--data, --split)"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t n = strlen(rows[i].pair);
+        if (strncmp(line, rows[i].pair, n) == 0 && line[n] == ':') return rows[i].option;
+    }
+    return "";
+}
+
 /* Those that begin so. */
 static void print_notes_of(const par_checkpoint_result *result, const char *beginning) {
     for (const char *line = result->notes.text; *line;
          line += strcspn(line, "\n"), line += *line == '\n')
         if (strncmp(line, beginning, strlen(beginning)) == 0)
-            printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
+            printf("note: checkpoint: %.*s%s\n", (int)strcspn(line, "\n"), line, option_of(line));
 }
 
 static void print_notes(const par_checkpoint_result *result) {

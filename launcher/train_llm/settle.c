@@ -312,19 +312,24 @@ void llm_settle_option_names(const char *line, char *text, size_t nbytes) {
                   {"zero", "--zero"},
                   {"reduce type", "--reduce-dtype"},
                   {"weight decay", "--weight-decay"},
+                  {"first loss scale", "--loss-scale-init, --loss-scale-min, --loss-scale-max"},
+                  {"smallest and largest loss scale", "--loss-scale-min, --loss-scale-max"},
                   {"loss scale", "--loss-scale"},
                   {"document end", "--document-end"},
                   {"attention workspace", "--attention-workspace"},
                   {"nondeterministic attention", "--nondeterministic-attention"},
                   {"such a T", "--tokens"},
                   {"staged link", "--comm"}};
+    const char *longest = ""; /* of the words that were found, with others in them */
     size_t used = 0;
     text[0] = 0;
     if (strncmp(line, "--", 2) == 0) return; /* the program's own */
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if (has_words(line, fields[i].words))
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%s", used ? ", " : " (",
-                                     fields[i].option);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!has_words(line, fields[i].words) || strstr(longest, fields[i].words)) continue;
+        longest = fields[i].words;
+        used += (size_t)snprintf(text + used, nbytes - used, "%s%s", used ? ", " : " (",
+                                 fields[i].option);
+    }
     if (used > 0) snprintf(text + used, nbytes - used, ")");
 }
 

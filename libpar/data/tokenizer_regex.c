@@ -28,6 +28,7 @@
 
 struct par__regex {
     pcre2_code *code;
+    char what[512]; /* file, element and expression, for messages */
 };
 struct par__match {
     pcre2_match_data *data;
@@ -196,11 +197,14 @@ par_status par__regex_create(const char *path, const char *element, const char *
     if (!r || !pattern)
         st = par_error_set(PAR_ERR_MEMORY, "%s: no host memory for \"%s\"", path, element);
     const char *odd = st == PAR_OK ? translate(expression, pattern) : NULL;
+    if (r)
+        snprintf(r->what, sizeof r->what, "%.250s: \"%s\" has \"Regex\": \"%.200s\"", path, element,
+                 expression);
     if (odd)
         st = par_error_set(PAR_ERR_UNSUPPORTED,
-                           "%s: \"%s\" has \"Regex\": \"%.200s\", and from \"%.12s\" on it is not "
+                           "%s, and from \"%.12s\" on it is not "
                            "supported; legal: classes, \\p{..}, \\s, groups, repetitions, looks",
-                           path, element, expression, odd);
+                           r->what, odd);
     if (st == PAR_OK) {
         r->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
                                 &error, &at, NULL);
@@ -208,8 +212,7 @@ par_status par__regex_create(const char *path, const char *element, const char *
             pcre2_get_error_message(error, why, sizeof why);
             st = par_error_set(error == PCRE2_ERROR_HEAP_FAILED ? PAR_ERR_MEMORY
                                                                 : PAR_ERR_UNSUPPORTED,
-                               "%s: \"%s\" has \"Regex\": \"%.200s\": PCRE2: %s", path, element,
-                               expression, (const char *)why);
+                               "%s: PCRE2: %s", r->what, (const char *)why);
         }
     }
     /* A machine that forbids generated code runs the interpreter: slower, the same pieces. */
@@ -258,11 +261,17 @@ par_status par__regex_find(const par__regex *r, par__match *m, const uint8_t *te
     const PCRE2_SIZE *range = pcre2_get_ovector_pointer(m->data);
     *begin = *end = n;
     if (found == PCRE2_ERROR_NOMATCH) return PAR_OK;
-    if (found < 0)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "PCRE2 splits no piece at byte %zu of %zu: %d", from, n,
-                 found);
+    if (found < 0) {
+        PCRE2_UCHAR why[128] = "";
+        pcre2_get_error_message(found, why, sizeof why);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s: PCRE2 splits no piece at byte %zu of %zu of a text: %s; legal: an expression "
+                 "that tries less: none with a repetition in a repetition, such as (a+)+",
+                 r->what, from, n, (const char *)why);
+    }
     if (range[0] < from || range[1] <= range[0]) /* \K, or an end before its begin */
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "a match of no length at byte %zu of %zu", from, n);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: a match of no length at byte %zu of %zu of a text",
+                 r->what, from, n);
     *begin = range[0];
     *end = range[1];
     return PAR_OK;

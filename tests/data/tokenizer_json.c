@@ -244,6 +244,21 @@ static void expressions(void) {
     }
 }
 
+/* An expression that tries too much of a text is named, with its file. */
+static void endless(void) {
+    par_tokenizer *t = NULL;
+    int32_t ids[64];
+    size_t n = 0;
+    const char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
+    json_t *root = with(NULL, "pre_tokenizer", split("(a+)+$", "Isolated"));
+    CHECK_OK(open_json(root, &t));
+    CHECK_FAILS(par_tokenizer_encode(t, text, strlen(text), ids, 64, &n), PAR_ERR_UNSUPPORTED,
+                "small.json: \"Split\" has \"Regex\": \"(a+)+$\": PCRE2 splits no piece at byte 0 "
+                "of 41 of a text: match limit exceeded; legal: an expression");
+    par_tokenizer_close(&t);
+    json_decref(root);
+}
+
 static void refusals(void) {
     par_tokenizer *t = NULL;
     json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated"));
@@ -322,6 +337,7 @@ int main(int argc, char **argv) {
         {"added-tokens", added_tokens, 0, NULL, 0},
         {"whole-pieces", whole_pieces, 0, NULL, 0},
         {"expressions", expressions, 0, NULL, 0},
+        {"endless", endless, 0, NULL, 0},
         {"refusals", refusals, 0, NULL, 0},
     };
     harness_foreign_json();
