@@ -5,20 +5,26 @@
  * asked for. Compiled for the baseline, so that it runs everywhere.
  */
 #include <stdlib.h>
-#if PAR__CPU_X86_RUNGS
+#ifdef __x86_64__
 #include <cpuid.h>
 #endif
 
 #include "kernels/cpu/cpu.h"
 
 void par__cpu_rung_baseline(par_backend *backend);
-#if PAR__CPU_X86_RUNGS
 void par__cpu_rung_avx2(par_backend *backend);
 void par__cpu_rung_avx512(par_backend *backend);
 void par__cpu_rung_avx512bf16(par_backend *backend);
-#endif
 
-enum { BASELINE, AVX2, AVX512, AVX512_BF16 };
+enum { BASELINE, AVX2, AVX512, AVX512_BF16, RUNGS };
+
+/* NULL: this build has it not (cpu_rungs of meson_options.txt) */
+static void (*const rungs[RUNGS])(par_backend *) = {
+    par__cpu_rung_baseline,
+    PAR__CPU_AVX2 ? par__cpu_rung_avx2 : NULL,
+    PAR__CPU_AVX512 ? par__cpu_rung_avx512 : NULL,
+    PAR__CPU_AVX512BF16 ? par__cpu_rung_avx512bf16 : NULL,
+};
 
 /* -1: not a rung */
 static int allowed(void) {
@@ -36,9 +42,9 @@ par_status par__cpu_check(void) {
              getenv("PAR_CPU_RUNG"));
 }
 
-#if PAR__CPU_X86_RUNGS
 /* the flags of meson.build */
 static int detected(void) {
+#ifdef __x86_64__
     unsigned a, b, c, d;
     /* not every compiler's __builtin_cpu_supports knows "f16c" */
     bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
@@ -51,21 +57,13 @@ static int detected(void) {
         !__builtin_cpu_supports("avx512vl"))
         return AVX2;
     return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
+#else
+    return BASELINE;
+#endif
 }
 
 void par__cpu_init(par_backend *backend) {
     int found = detected(), rung = allowed() < found ? allowed() : found;
-    if (rung == AVX512_BF16)
-        par__cpu_rung_avx512bf16(backend);
-    else if (rung == AVX512)
-        par__cpu_rung_avx512(backend);
-    else if (rung == AVX2)
-        par__cpu_rung_avx2(backend);
-    else
-        par__cpu_rung_baseline(backend);
+    while (!rungs[rung]) rung--;
+    rungs[rung](backend);
 }
-#else
-void par__cpu_init(par_backend *backend) {
-    par__cpu_rung_baseline(backend);
-}
-#endif

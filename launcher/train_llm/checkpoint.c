@@ -254,11 +254,3 @@ par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data 
     free(result);
     return st;
 }
-
-void llm_checkpoint_advise(const llm_run *r, char *text, size_t nbytes) {
-    bool own = r->newest_is_own;
-    *text = 0;
-    if (r->trains && *r->newest)
-        snprintf(text, nbytes, "the newest checkpoint is %s; --resume auto%s%s goes on from there",
-                 r->newest, own ? "" : ":", own ? "" : r->newest);
-}

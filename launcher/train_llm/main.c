@@ -33,7 +33,7 @@ static int exit_code(par_status st, bool began) {
 static void report_end(const llm_run *r, const char *title, const char *text) {
     char advice[sizeof r->newest * 2 + 128];
     llm_report_problems(title, text);
-    llm_checkpoint_advise(r, advice, sizeof advice);
+    llm_run_advise(r, advice, sizeof advice);
     if (*advice) fprintf(stderr, "  %s\n", advice);
 }
 

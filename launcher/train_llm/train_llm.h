@@ -76,6 +76,16 @@ typedef struct {
     double exit_after_s;      /* since the start; 0: no limit */
 } llm_run;
 
+/* Of a training that fails: its newest checkpoint, and the words that go on from there; "": it has
+ * none. */
+static inline void llm_run_advise(const llm_run *r, char *text, size_t nbytes) {
+    bool own = r->newest_is_own;
+    *text = 0;
+    if (r->trains && *r->newest)
+        snprintf(text, nbytes, "the newest checkpoint is %s; --resume auto%s%s goes on from there",
+                 r->newest, own ? "" : ":", own ? "" : r->newest);
+}
+
 typedef struct llm_world llm_world;
 
 /* What is resumed from: a checkpoint, or a directory of them; NULL: nothing. After
@@ -343,9 +353,6 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
-/* Of a training that fails: its newest checkpoint, and the words that go on from there; "": it has
- * none. Not collective. */
-void llm_checkpoint_advise(const llm_run *, char *text, size_t nbytes);
 
 /* carried */
 /* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.

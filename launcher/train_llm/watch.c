@@ -34,7 +34,7 @@ static void stalled(void *user, const char *report, bool first) {
         if (file) fclose(file);
         dprintf(STDERR_FILENO, "train_llm: the run stands still\n%s", report);
         char advice[sizeof watch.run->newest * 2 + 128];
-        llm_checkpoint_advise(watch.run, advice, sizeof advice);
+        llm_run_advise(watch.run, advice, sizeof advice);
         if (*advice) dprintf(STDERR_FILENO, "%s\n", advice);
         dprintf(STDERR_FILENO, "par diagnose hang %s says this again\n", watch.directory);
     } else {

@@ -89,12 +89,36 @@ static par_status spread(loading *l) {
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
 }
 
+static par_status check_memory(const loading *l, size_t takes) {
+    size_t most = l->about->memory ? l->about->memory : default_memory;
+    if (takes <= most) return PAR_OK;
+    PAR_FAIL(PAR_ERR_OPTION,
+             "%s: loading takes %.1f MiB of host memory on rank %d beside its arrays; allowed "
+             "are %.1f MiB",
+             l->path, (double)takes / 1048576, l->rank, (double)most / 1048576);
+}
+
+/* The manifest, twice, and what its longest line becomes while it is parsed: objects in memory that
+ * take up to 16 times its bytes. */
+static size_t memory_to_parse(const loading *l) {
+    enum { PER_BYTE = 16 };
+    size_t longest = 0;
+    for (size_t at = 0; at < l->nbytes;) {
+        const char *end = memchr(l->text + at, '\n', l->nbytes - at);
+        size_t n = end ? (size_t)(end - l->text) + 1 - at : l->nbytes - at;
+        if (n > longest) longest = n;
+        at += n;
+    }
+    return 2 * l->nbytes + PER_BYTE * longest;
+}
+
 /* Do the pairs allow it, does it have all runs, is there enough memory, and are the blocks whole?
  * The manifest's text is not needed once it is parsed; all ranks have it until then. */
 static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
                          par_checkpoint_result *out) {
-    size_t most = l->about->memory ? l->about->memory : default_memory;
+    size_t to_parse = memory_to_parse(l);
     par_problems refused = {0}, ignored = {0};
+    PAR_TRY(check_memory(l, to_parse));
     PAR_TRY(par__contents_parse(l->path, l->text, l->nbytes, c));
     par__contents_compare(*c, l->about, &refused, l->rank == 0 ? &out->notes : &ignored);
     PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
@@ -103,11 +127,8 @@ static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
     PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
     plan->overwrite = l->about->overwrite;
     out->memory = l->nbytes + par__plan_memory(plan);
-    if (out->memory > most)
-        PAR_FAIL(PAR_ERR_OPTION,
-                 "%s: loading takes %.1f MiB of host memory on rank %d beside its arrays; allowed "
-                 "are %.1f MiB",
-                 (*c)->info.path, (double)out->memory / 1048576, l->rank, (double)most / 1048576);
+    if (out->memory < to_parse) out->memory = to_parse;
+    PAR_TRY(check_memory(l, out->memory));
     return par__plan_verify(plan, &out->nbytes);
 }
 
