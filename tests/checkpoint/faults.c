@@ -303,21 +303,9 @@ static void after_save(long n, par_status st) {
 /* Another process of this machine is the owner. */
 static pid_t other;
 static void before_claim(void) {
-    int pipes[2];
-    char byte = 0;
     fixture_open(&f);
-    CHECK(pipe(pipes) == 0, "no pipe");
-    other = fork();
-    if (other == 0) {
-        par_owner *owner = NULL;
-        byte = fixture_claim(&f, NULL, 0, &owner) == PAR_OK;
-        if (write(pipes[1], &byte, 1) == 1)
-            for (;;) pause();
-        _exit(1);
-    }
-    close(pipes[1]);
-    CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
-    close(pipes[0]);
+    other = fixture_start_owner(&f);
+    CHECK(other > 0, "the child could not claim");
 }
 static par_status claim_looking(void) {
     return fixture_claim(&f, NULL, 0, &looking);
@@ -328,8 +316,7 @@ static void after_claim(long n, par_status st) {
     CHECK(fixture_count(&f, "owner.") == 1, "look %ld, %s: %d owner's files", n, fault.call,
           fixture_count(&f, "owner."));
     par_owner_release(&looking);
-    kill(other, SIGKILL);
-    waitpid(other, NULL, 0);
+    fixture_end(other);
 }
 
 /* The owner goes on from step 1: step 2 is set aside, or the run does not begin. */

@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -155,6 +157,29 @@ par_status fixture_load_any(fixture *f) {
 par_status fixture_claim(const fixture *f, const char *from, double beat_s, par_owner **out) {
     const par_owner_params params = {.directory = f->directory, .from = from, .beat_s = beat_s};
     return par_owner_claim(f->world, &params, out);
+}
+
+pid_t fixture_start_owner(const fixture *f) {
+    int pipes[2];
+    char byte = 0;
+    if (pipe(pipes) != 0) return -1;
+    pid_t child = fork();
+    if (child == 0) {
+        par_owner *owner = NULL;
+        byte = fixture_claim(f, NULL, 0, &owner) == PAR_OK;
+        while (write(pipes[1], &byte, 1) == 1 && byte) pause();
+        _exit(1);
+    }
+    close(pipes[1]);
+    bool claimed = child > 0 && read(pipes[0], &byte, 1) == 1 && byte == 1;
+    close(pipes[0]);
+    return claimed ? child : -1;
+}
+
+void fixture_end(pid_t child) {
+    if (child <= 0) return;
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
 }
 
 par_status fixture_keep(fixture *f, const par_owner *owner, int64_t step, int keep,

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "../harness.h"
 #include "par/par.h"
@@ -49,6 +50,9 @@ par_status fixture_load_any(fixture *f); /* also what was saved without fixture_
 
 /* The directory's owner; from: what it goes on from, or NULL. */
 par_status fixture_claim(const fixture *f, const char *from, double beat_s, par_owner **out);
+/* A child that claims the directory and waits to be killed; -1: it could not. */
+pid_t fixture_start_owner(const fixture *f);
+void fixture_end(pid_t child);
 /* Save as the owner does, who keeps as said. */
 par_status fixture_keep(fixture *f, const par_owner *owner, int64_t step, int keep,
                         int64_t keep_every, int keep_best, double validation);

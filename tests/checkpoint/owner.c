@@ -31,43 +31,21 @@ static void sleep_us(long us) {
     nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
 }
 
-/* A child that claims the directory and waits to be killed. */
-static pid_t start_owner(void) {
-    int pipes[2];
-    char byte = 0;
-    if (pipe(pipes) != 0) return -1;
-    pid_t child = fork();
-    if (child == 0) {
-        par_owner *owner = NULL;
-        byte = fixture_claim(&f, NULL, 0, &owner) == PAR_OK;
-        if (write(pipes[1], &byte, 1) == 1)
-            for (;;) pause();
-        _exit(1);
-    }
-    close(pipes[1]);
-    CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
-    close(pipes[0]);
-    return child;
-}
-
-static void end_child(pid_t child) {
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-}
-
 static void second_run(void) {
     char pid[64];
     par_owner *owner = NULL;
     if (fixture_cannot()) return;
     fixture_open(&f);
-    pid_t child = start_owner();
+    pid_t child = fixture_start_owner(&f);
+    CHECK(child > 0, "the child could not claim");
+    if (child <= 0) return;
     snprintf(pid, sizeof pid, "another run is its owner (process %d on host ", (int)child);
     CHECK_FAILS(fixture_claim(&f, NULL, 0, &owner), PAR_ERR_IO, pid);
     CHECK_FAILS(fixture_save(&f, 1, 0), PAR_ERR_IO, "another run is its owner");
     CHECK(owner == NULL && fixture_count(&f, "step_") == 0, "something was saved");
     kill(child, SIGSTOP);
     CHECK_FAILS(fixture_claim(&f, NULL, 0, &owner), PAR_ERR_IO, pid);
-    end_child(child);
+    fixture_end(child);
     CHECK_OK(fixture_claim(&f, NULL, 0, &owner)); /* at once */
     CHECK_OK(fixture_keep(&f, owner, 1, 0, 0, 0, 0));
     par_owner_release(&owner);
@@ -118,7 +96,7 @@ static void other_host(void) {
         n_said = 0;
         const par_owner_params params = {.directory = f.directory, .beat_s = 0.05, .print = said};
         CHECK_FAILS(par_owner_claim(f.world, &params, &owner), PAR_ERR_IO, "is its owner");
-        end_child(child);
+        fixture_end(child);
         CHECK_OK(par_owner_claim(f.world, &params, &owner));
         CHECK(n_said >= 2, "it waits and says so %d times", n_said);
         CHECK(access(fixture_in(&f, "owner.00000005"), F_OK) == 0 &&
