@@ -167,7 +167,7 @@ static void lost_claim(void) {
 /* The same where that other has ended, and has left no file: not renewed for so long, a claim is
  * not made again. */
 static void lost_claim_for_good(void) {
-    enum { BEAT_US = 20000 };
+    enum { BEAT_US = 100000 };
     int pipes[2], how = -1;
     char byte = 0;
     if (fixture_cannot()) return;
@@ -188,6 +188,12 @@ static void lost_claim_for_good(void) {
     CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
     close(pipes[0]);
     kill(child, SIGSTOP);
+    /* not while it writes the file anew, which would be there again */
+    while (sleep_us(1000), access(fixture_in(&f, "owner.00000001.par-tmp"), F_OK) == 0) {
+        kill(child, SIGCONT);
+        sleep_us(1000);
+        kill(child, SIGSTOP);
+    }
     sleep_us(PAR__BEATS * BEAT_US + 100000);
     CHECK(unlink(fixture_in(&f, "owner.00000001")) == 0, "no owner's file");
     fixture_write(fixture_in(&f, "go"), "", 0);
