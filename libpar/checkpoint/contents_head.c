@@ -73,9 +73,14 @@ static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
 /* The name of a step's directory is that of the step: a copy under another one would be taken for
  * what its name says, again and again. */
 static par_status check_step(const char *path, int64_t step) {
-    const char *slash = strrchr(path, '/'), *rest;
-    char own[PAR__NAME];
-    int64_t named = par__step_of(slash ? slash + 1 : path, &rest);
+    const char *rest;
+    char own[PAR__NAME], name[PAR__NAME];
+    size_t end = strlen(path);
+    while (end > 0 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    snprintf(name, sizeof name, "%.*s", (int)(end - begin), path + begin);
+    int64_t named = par__step_of(name, &rest);
     if (named < 0 || named == step || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return PAR_OK;
     par__step_name(step, own);
     PAR_FAIL(PAR_ERR_FORMAT, "%s: holds step %lld, a copy under another name; legal: %s", path,

@@ -82,6 +82,8 @@ static void copied(void) {
     snprintf(whole, sizeof whole, "%s", f.directory);
     snprintf(f.directory, sizeof f.directory, "%.500s/kept", whole);
     CHECK_OK(fixture_load(&f)); /* a name that is no step's says nothing */
+    snprintf(f.directory, sizeof f.directory, "%.480s/step_00000009/", whole);
+    CHECK_FAILS(fixture_load(&f), PAR_ERR_FORMAT, "a copy under another name");
     snprintf(f.directory, sizeof f.directory, "%.500s", whole);
     fixture_close(&f);
 }
