@@ -23,10 +23,9 @@ par_status par__path(char out[PAR__PATH], const char *directory, const char *nam
 
 par_status par__directory_exists(const char *path, bool *there) {
     struct stat info;
-    int failed = stat(path, &info);
-    *there = failed == 0 && S_ISDIR(info.st_mode);
-    return failed == 0 || errno == ENOENT || errno == ENOTDIR ? PAR_OK
-                                                              : par__read_error(path, "looked at");
+    par_status st = par__look(path, true, &info, there);
+    *there = *there && S_ISDIR(info.st_mode);
+    return st;
 }
 
 par_status par__make_directory(const char *path) {

@@ -21,7 +21,7 @@ par_status par__make_directories(const char *path);
  * not there is not an error. */
 par_status par__remove_directory(const char *path);
 
-/* Open for par__next_name; *out NULL: it is not there. */
+/* Open for par__list_next; *out NULL: it is not there. */
 par_status par__list_open(const char *path, DIR **out);
 /* The next name in the folder that is not . or ..; NULL: there is none, or PAR_ERR_IO. Closes it
  * then. */

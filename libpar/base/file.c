@@ -40,11 +40,15 @@ par_status par__write_error(const char *path, const char *verb) {
                          par__write_remedy(error));
 }
 
-par_status par__file_exists(const char *path, bool *there) {
-    struct stat info;
-    *there = stat(path, &info) == 0;
+par_status par__look(const char *path, bool follow, struct stat *info, bool *there) {
+    *there = (follow ? stat(path, info) : lstat(path, info)) == 0;
     return *there || errno == ENOENT || errno == ENOTDIR ? PAR_OK
                                                          : par__read_error(path, "looked at");
+}
+
+par_status par__file_exists(const char *path, bool *there) {
+    struct stat info;
+    return par__look(path, true, &info, there);
 }
 
 int par__rename_over(const char *from, const char *to) {

@@ -24,7 +24,10 @@ par_status par__write_error(const char *path, const char *verb);
 /* "; " and what to do about an error of writing, or "". */
 const char *par__write_remedy(int error);
 
-/* PAR_ERR_IO: nobody knows, as the folder or its server cannot be asked; it is not `there` then. */
+/* What is there, of a link itself or what it points to. PAR_ERR_IO: nobody knows, as the folder or
+ * its server cannot be asked; it is not `there` then. */
+struct stat;
+par_status par__look(const char *path, bool follow, struct stat *info, bool *there);
 par_status par__file_exists(const char *path, bool *there);
 
 /* As rename of a file, also on file systems that give no name that is taken (EEXIST): there the

@@ -1,5 +1,4 @@
 /* Reading a checkpoint without MPI: see the second part of par/checkpoint.h. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -133,9 +132,9 @@ par_status par__index_verify_digest(const par_checkpoint *c) {
 /* A plain file of so many bytes. */
 static par_status check_size(const char *path, int64_t nbytes) {
     struct stat info;
-    if (stat(path, &info) != 0)
-        PAR_FAIL(errno == ENOENT || errno == ENOTDIR ? PAR_ERR_FORMAT : PAR_ERR_IO, "%s: %s", path,
-                 strerror(errno));
+    bool there;
+    PAR_TRY(par__look(path, true, &info, &there));
+    if (!there) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
     if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a plain file", path);
     if (info.st_size == nbytes) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,

@@ -3,7 +3,6 @@
  * set aside and temporary ones, and `latest`. Temporary ones do not count.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,20 +78,12 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     return PAR_OK;
 }
 
-/* *there false: nothing is there; `look`: stat, or lstat. */
-static par_status look_at(int (*look)(const char *, struct stat *), const char *path,
-                          struct stat *info, bool *there) {
-    *there = look(path, info) == 0;
-    return *there || errno == ENOENT || errno == ENOTDIR ? PAR_OK
-                                                         : par__read_error(path, "looked at");
-}
-
 par_status par__same_folder(const char *a, const char *b, bool *same) {
     struct stat x, y;
     bool there;
     *same = false;
-    PAR_TRY(look_at(stat, a, &x, &there));
-    if (there) PAR_TRY(look_at(stat, b, &y, &there));
+    PAR_TRY(par__look(a, true, &x, &there));
+    if (there) PAR_TRY(par__look(b, true, &y, &there));
     *same = there && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
     return PAR_OK;
 }
@@ -123,7 +114,7 @@ par_status par__own_step(const char *directory, const char *path, int64_t *step)
     PAR_TRY(par__same_folder(parent, directory, &lies_in));
     if (!lies_in) return PAR_OK;
     PAR_TRY(par__path(whole, directory, name));
-    PAR_TRY(look_at(lstat, whole, &info, &there));
+    PAR_TRY(par__look(whole, false, &info, &there));
     if (there && S_ISDIR(info.st_mode)) *step = named;
     return PAR_OK;
 }
