@@ -23,11 +23,6 @@ static const par_tag tag = {"owner", -1, -1, -1};
 
 /* ---- what holds ---- */
 
-static void note_written(par_owner *o) {
-    o->written = par__seconds();
-    o->written_date = par__date_nanoseconds();
-}
-
 /* Somebody who watched may have taken it for dead: not renewed for so long, by the clock that says
  * more, as one may stand still while a machine sleeps and the other may jump. */
 static bool seemed_dead(const par_owner *o) {
@@ -123,11 +118,12 @@ static void tell_not_renewed(const par_owner *o) {
 }
 
 static par_status renew(par_owner *o) {
-    par_owner begun = *o; /* whoever watches sees it from here on, at the earliest */
-    note_written(&begun);
+    /* whoever watches sees it from here on, at the earliest */
+    const double begun = par__seconds();
+    const int64_t begun_date = par__date_nanoseconds();
     PAR_TRY(par__claim_renew(o->path, &o->self));
-    o->written = begun.written;
-    o->written_date = begun.written_date;
+    o->written = begun;
+    o->written_date = begun_date;
     return PAR_OK;
 }
 
@@ -189,9 +185,10 @@ static par_status check_checkpoints(const par_owner_params *p) {
              p->directory, n, n == 1 ? "" : "s", newest);
 }
 
+enum { MOST_DEAD = 64 };
+
 /* The claims of a directory that were found dead. */
 typedef struct {
-    enum { MOST_DEAD = 64 } most;
     int highest, n, numbers[MOST_DEAD];
     char texts[MOST_DEAD][PAR__CLAIM_TEXT];
 } dead_claims;
@@ -258,7 +255,8 @@ static par_status try_to_take(par_owner *o, const par_owner_params *p, dead_clai
     if (*alive) return PAR_OK;
     o->number = dead->highest + 1;
     PAR_TRY(par__claim_path(p->directory, o->number, o->path));
-    note_written(o);
+    o->written = par__seconds();
+    o->written_date = par__date_nanoseconds();
     PAR_TRY(par__claim_create(o->path, &o->self, mine));
     if (!*mine) return PAR_OK;
     par_status st = is_alone(o, dead, mine);
